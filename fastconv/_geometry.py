@@ -310,6 +310,17 @@ def _pool_axis(op, axis, size, kernel, stride, dilation, padding, ceil_mode):
 
 
 @lru_cache(maxsize=4096, typed=True)
+def image_sizes(x_shape, *, layout="NCHW", op=None):
+    """(N, C, spatial sizes) of a batch of images, checked."""
+    ndim = _spatial_dimensions(op, layout)
+    op = op or "image"
+    _check_ranks(op, layout, ndim, x=x_shape)
+    sizes = _image(op, x_shape, layout)
+    _check_size(op, "x", x_shape)
+    return sizes
+
+
+@lru_cache(maxsize=4096, typed=True)
 def conv_geometry(
     x_shape,
     w_shape,

@@ -1,0 +1,189 @@
+"""Checks of arguments that are not about geometry, shared by `functional` and `reference`.
+
+Every function takes the name of the operation first, for the message, and returns nothing or the
+value the caller needs. They sit on the path of every call, so the good case comes first and is
+cheap; the reasons for a refusal are worked out after it is certain.
+"""
+
+import numpy as np
+
+FLOAT32 = np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
+ALGOS = ("auto", "gemm", "im2col", "naive")
+ACTIVATIONS = (None, "relu")
+GRADIENTS = ("x", "w", "b")
+
+_ndarray = np.ndarray  # a name of this module is found faster than an attribute
+
+
+def check_arrays(op, **arrays):
+    """Return the one dtype, float32 or float64, that all arrays have; None is skipped.
+
+    Raises
+    ------
+    TypeError
+        If something is no array, or dtypes differ, are not native or not float32 or float64.
+    """
+    common = None
+    for array in arrays.values():
+        if array is None:
+            continue
+        # Identity holds for nearly all arrays and costs a third of equality.
+        if type(array) is not _ndarray:
+            return _check_arrays_slowly(op, arrays)
+        dtype = array.dtype
+        if dtype is not common:
+            if common is not None or (dtype is not FLOAT32 and dtype is not FLOAT64):
+                return _check_arrays_slowly(op, arrays)
+            common = dtype
+    return common
+
+
+def _check_arrays_slowly(op, arrays):
+    """`check_arrays` for subclasses and for dtypes that are equal without being identical."""
+    dtypes = {}
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        _check_is_array(op, name, array, "np.asarray(..., dtype=np.float32)")
+        dtype = array.dtype
+        if dtype.newbyteorder("=") not in (FLOAT32, FLOAT64):
+            raise TypeError(
+                f"{op}: {name} has dtype {dtype}, but only float32 and float64 are supported; "
+                f"convert it with {name}.astype(np.float32) or {name}.astype(np.float64)"
+            )
+        _check_native(op, name, dtype)
+        dtypes[name] = FLOAT32 if dtype == FLOAT32 else FLOAT64
+    if len(set(dtypes.values())) > 1:
+        names = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"{op}: arrays must have one dtype, but {names}; convert with .astype(...)")
+    return next(iter(dtypes.values()), None)
+
+
+def _check_is_array(op, name, array, conversion):
+    if not isinstance(array, np.ndarray):
+        kind = type(array).__name__
+        raise TypeError(f"{op}: {name} must be a NumPy array, got {kind}; convert it: {conversion}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(
+            f"{op}: {name} is a masked array, whose mask would be ignored; convert it with "
+            f"{name}.filled(...)"
+        )
+
+
+def _check_native(op, name, dtype):
+    if not dtype.isnative:
+        order = "big-endian" if dtype.str.startswith(">") else "little-endian"
+        native = dtype.newbyteorder("=")
+        raise TypeError(
+            f"{op}: {name} is {order} ({dtype.str}), which is not this machine's byte order; "
+            f"convert it with {name}.astype(np.{native})"
+        )
+
+
+def check_shape(op, name, shape, expected, reason):
+    """Refuse `shape` unless it is `expected`; `reason` completes "expected because of ..."."""
+    if shape != expected:
+        raise ValueError(f"{op}: {name} has shape {shape}, but {reason} calls for {expected}")
+
+
+def check_bias(op, b, filters, w_shape):
+    """Refuse a bias that is not (filters,)."""
+    if b is not None and b.shape != (filters,):
+        raise ValueError(
+            f"{op}: b has shape {b.shape}, but w of shape {w_shape} calls for {(filters,)}"
+        )
+
+
+def check_out(op, out, shape, dtype, **inputs):
+    """Refuse an `out` unless it is a writable array of that shape and dtype, apart from inputs."""
+    if out is None:
+        return
+    _check_is_array(op, "out", out, "np.empty(shape, dtype)")
+    if out.shape != shape:
+        raise ValueError(f"{op}: out has shape {out.shape}, but the result has shape {shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"{op}: out has dtype {out.dtype}, but the result has dtype {dtype}")
+    if not out.flags.writeable:
+        raise ValueError(f"{op}: out is read-only")
+    if any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)):
+        raise ValueError(f"{op}: out repeats elements (strides {out.strides} of shape {shape})")
+    for name, array in inputs.items():
+        if array is not None and overlap(out, array):
+            raise ValueError(f"{op}: out shares memory with {name}; give it memory of its own")
+
+
+def overlap(a, b):
+    """True if the arrays share an element, or might and the exact answer takes long to find."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=1000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def check_algo(op, algo):
+    """Refuse an unknown name of an algorithm."""
+    if algo not in ALGOS:
+        names = ", ".join(map(repr, ALGOS))
+        raise ValueError(f"{op}: algo must be one of {names}, got {algo!r}")
+
+
+def check_activation(op, activation):
+    """Refuse an unknown name of an activation."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{op}: activation must be None or 'relu', got {activation!r}")
+
+
+def check_needs(op, needs):
+    """Refuse a choice of gradients that is not made of "x", "w" and "b"."""
+    if not all(need in GRADIENTS for need in needs):
+        raise ValueError(f"{op}: needs must be some of 'x', 'w' and 'b', got {needs!r}")
+
+
+def check_indices(op, name, indices, dtype, shape, reason):
+    """Refuse an index array unless it has that dtype and shape; its values are checked in use."""
+    _check_is_array(op, name, indices, f"np.asarray(..., dtype=np.{dtype})")
+    if indices.dtype != dtype:
+        _check_native(op, name, indices.dtype)
+        raise TypeError(f"{op}: {name} must have dtype {dtype}, got {indices.dtype}")
+    check_shape(op, name, indices.shape, shape, reason)
+
+
+def check_labels(op, scores, y):
+    """Refuse class labels unless there is one integer in [0, classes) for each row of scores."""
+    if scores.ndim != 2 or scores.shape[1] == 0:
+        raise ValueError(f"{op}: scores must be (N, classes), got shape {scores.shape}")
+    _check_is_array(op, "y", y, "np.asarray(..., dtype=np.int64)")
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{op}: y must hold integer class numbers, got dtype {y.dtype}")
+    check_shape(op, "y", y.shape, scores.shape[:1], f"scores of shape {scores.shape}")
+    wrong = (y < 0) | (y >= scores.shape[1])
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"{op}: y[{row}] = {y[row]} is no class of scores of shape {scores.shape}: labels run "
+            f"from 0 to {scores.shape[1] - 1}"
+        )
+
+
+def check_range(op, name, indices, stop, reason):
+    """Refuse an index array with a value outside [0, stop)."""
+    wrong = (indices < 0) | (indices >= stop)
+    if wrong.any():
+        value = indices[np.unravel_index(np.argmax(wrong), wrong.shape)]
+        raise ValueError(f"{op}: {name} holds {value}, but {reason} allows only 0 to {stop - 1}")
+
+
+def check_norm_type(op, norm_type):
+    """Return the exponent of Lp pooling as a float; it must be finite and at least 1."""
+    if isinstance(norm_type, (str, bytes)):
+        raise TypeError(f"{op}: norm_type must be a number, got {norm_type!r}")
+    try:
+        p = float(norm_type)
+    except TypeError:
+        raise TypeError(f"{op}: norm_type must be a number, got {norm_type!r}") from None
+    if not 1 <= p < float("inf"):
+        raise ValueError(f"{op}: norm_type must be finite and at least 1, got {norm_type!r}")
+    return p
