@@ -40,8 +40,7 @@ def _maxima(x, g):
 def _cells_of_winners(winner, g):
     """Coordinates in the image of the kernel cells `winner` (N, C, spatial...), axis by axis."""
     coordinates = []
-    taps = np.unravel_index(winner, g.kernel)
-    for axis, tap in enumerate(taps):
+    for axis, tap in enumerate(np.unravel_index(winner, g.kernel)):
         output = np.arange(g.out_size[axis]).reshape(-1, *[1] * (g.ndim - 1 - axis))
         start = output * g.stride[axis] - g.pad_begin[axis]
         coordinates.append(start + tap * g.dilation[axis])
@@ -73,15 +72,16 @@ def pool_max(op, x, kernel_size, stride, padding, dilation, ceil_mode, layout, r
 def pool_max_backward(op, dy, indices, x_shape, layout):
     dtype = _checks.check_arrays(op, dy=dy)
     N, C, size = _geometry.image_sizes(freeze(x_shape), layout=freeze(layout), op=op)
+    channel_axis = len(size) + 1 if layout.endswith("C") else 1
+    if dy.ndim != len(size) + 2 or (dy.shape[0], dy.shape[channel_axis]) != (N, C):
+        raise ValueError(
+            f"{op}: dy has shape {dy.shape}, but x_shape {tuple(x_shape)} calls for {len(size) + 2} "
+            f"dimensions with {N} images and {C} channels ({layout})"
+        )
     reason = f"dy of shape {dy.shape}"
     _checks.check_indices(op, "indices", indices, np.dtype(np.int64), dy.shape, reason)
-    dy = channels_first(dy, layout)
-    if dy.ndim != 2 + len(size) or dy.shape[:2] != (N, C):
-        raise ValueError(
-            f"{op}: {reason} has not the images and channels of x_shape {tuple(x_shape)}"
-        )
     _checks.check_range(op, "indices", indices, int(np.prod(size)), f"x_shape {tuple(x_shape)}")
-    plane_index = np.moveaxis(indices, -1, 1) if layout.endswith("C") else indices
+    dy, plane_index = channels_first(dy, layout), np.moveaxis(indices, channel_axis, 1)
     return in_layout(_scatter(dy, plane_index, size), dtype, layout)
 
 

@@ -1,0 +1,82 @@
+"""Fixtures for all tests: random numbers that can be repeated, dtypes, ISAs, thread counts."""
+
+import os
+import secrets
+import zlib
+
+import hypothesis
+import numpy as np
+import pytest
+
+# A shared machine is slow now and then; no test asserts a time.
+hypothesis.settings.register_profile("fastconv", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("fastconv")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--seed", type=int, help="seed of the tests' random numbers (default: a new one)"
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--seed") is None:
+        config.option.seed = secrets.randbits(32)
+
+
+def pytest_report_header(config):
+    return f"fastconv: --seed={config.getoption('--seed')}"
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of its own for each test, so that a test run alone sees the same numbers."""
+    name = zlib.crc32(request.node.nodeid.encode())
+    return np.random.default_rng([request.config.getoption("--seed"), name])
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+def _isas():
+    """The ISAs to test: all of this machine, or the one that FASTCONV_ISA asks for."""
+    forced = os.environ.get("FASTCONV_ISA")
+    if forced:
+        return [forced]
+    try:
+        import fastconv
+
+        return list(fastconv.available_isas())
+    except (ImportError, AttributeError):
+        return []
+
+
+@pytest.fixture(params=_isas())
+def isa(request):
+    """Runs the test once for each ISA, with its kernels in use."""
+    import fastconv
+    from fastconv import _core
+
+    previous = fastconv.isa()
+    _core.set_isa(request.param)
+    yield request.param
+    _core.set_isa(previous)
+
+
+@pytest.fixture(params=[1, 2, 4], ids=lambda n: f"{n}threads")
+def threads(request):
+    """Runs the test with 1, 2 and 4 threads."""
+    import fastconv
+
+    with fastconv.threads(request.param):
+        yield request.param
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch, on one thread; the test is skipped where it is not installed."""
+    module = pytest.importorskip("torch")
+    module.set_num_threads(1)
+    return module
