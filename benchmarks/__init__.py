@@ -1,0 +1,1 @@
+"""Benchmarks and large comparisons; ``python -m benchmarks`` is ``fastconv bench``."""

@@ -1,0 +1,260 @@
+"""The ``fastconv`` command: exit statuses, single lines for mistakes, clean ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import fastconv
+from fastconv import cli
+
+COMMAND = [sys.executable, "-m", "fastconv"]
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and terminals of POSIX")
+
+
+def fastconv_command(*args, **options):
+    options = {"capture_output": True, "text": True, "timeout": 120} | options
+    return subprocess.run([*COMMAND, *args], **options)
+
+
+def bench(*args, **options):
+    return fastconv_command("bench", "--quick", "--filter", "cs231n-notes/demo", *args, **options)
+
+
+# ---- mistakes -----------------------------------------------------------------------------------
+
+MISTAKES = {
+    "nothing": ([], "info, bench, demo"),
+    "unknown command": (["frobnicate"], "frobnicate"),
+    "unknown option": (["info", "--frob"], "--frob"),
+    "unknown option of bench": (["bench", "--frob"], "--frob"),
+    "no such layer": (["bench", "--filter", "nosuchlayer"], "nosuchlayer"),
+    "operation": (["bench", "--op", "sideways"], "sideways"),
+    "dtype": (["bench", "--dtype", "float16"], "float16"),
+    "batch of nothing": (["bench", "--batch", "0"], "--batch"),
+    "half a thread": (["bench", "--threads", "1.5"], "--threads"),
+    "option without value": (["bench", "--filter"], "--filter"),
+    "JSON to nowhere": (["bench", "--json", "/no/such/folder/x.json"], "/no/such/folder/x.json"),
+    "JSON to a folder": (["bench", "--json", "."], "'.'"),
+    "plot that is no picture": (["bench", "--plot", "chart.txt"], "chart.txt"),
+    "plot of pooling": (["bench", "--op", "pool", "--plot", "x.png"], "pooling"),
+}
+
+
+@pytest.mark.parametrize(("args", "named"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_mistakes_are_one_line_and_status_2(args, named, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(args)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2
+    assert out == ""
+    assert err.startswith("fastconv") and err.count("\n") == 1
+    assert named in err
+
+
+def test_mistake_in_a_process():
+    done = fastconv_command("bench", "--op", "sideways")
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_plot_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["bench", "--plot", "chart.png"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("pip install 'fastconv[plot]'\n")
+
+
+# ---- ends ---------------------------------------------------------------------------------------
+
+
+@posix
+def test_ctrl_c():
+    with subprocess.Popen(
+        [*COMMAND, "bench", "--op", "forward"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()  # it has begun
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "fastconv: interrupted\n"
+
+
+@posix
+def test_closed_pipe():
+    with subprocess.Popen(
+        [*COMMAND, "bench", "--list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == 141
+    assert err == b""
+
+
+# ---- version, help, info ------------------------------------------------------------------------
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastconv {fastconv.__version__}\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], ["info", "--help"], ["bench", "--help"]])
+def test_help(args, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(args)
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: fastconv")
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    out = capsys.readouterr().out
+    for word in ("CPU", "cores", "caches", "features", "kernels", "threads", "NumPy", "BLAS"):
+        assert f"\n{word} " in "\n" + out
+    assert fastconv.isa() in out
+
+
+def test_info_json(capsys):
+    assert cli.main(["info", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["isa"] == fastconv.isa()
+    assert found["threads"] == fastconv.get_num_threads()
+
+
+def test_info_says_where_the_threads_come_from():
+    for name in ("FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"):
+        clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+        done = fastconv_command("info", env=clean | {name: "1"})
+        line = next(line for line in done.stdout.splitlines() if line.startswith("threads"))
+        assert line.split(maxsplit=1)[1] == f"1, from {name}=1"
+
+
+def test_importing_the_command_is_cheap():
+    heavy = "{'argparse', 'rich', 'matplotlib', 'fastconv.bench', 'fastconv.demo'}"
+    code = f"import sys, fastconv.cli; print(*({heavy} - {{'argparse'}}) & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+# ---- bench --------------------------------------------------------------------------------------
+
+
+def test_list(capsys):
+    assert cli.main(["bench", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("vgg16/1_2 ") and "3.699 GFLOP" in line for line in lines)
+    assert any(line.startswith("resnet50/pool1 ") for line in lines)
+
+
+def test_bench_prints_tables():
+    done = bench("--threads", "1", "--dtype", "float64", "--batch", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "float64" in done.stdout and "1 thread" in done.stdout
+    for title in ("forward", "gradient of the input", "gradient of the weights"):
+        assert f"Convolution, {title} (GFLOP/s" in done.stdout
+    assert done.stdout.count("cs231n-notes/demo") == 3
+    assert done.stdout.count("geometric mean") == 3
+    assert "\x1b" not in done.stdout  # no colours in a pipe
+
+
+def test_pooling(tmp_path):
+    target = tmp_path / "pool.json"
+    done = fastconv_command(
+        "bench", "--quick", "--op", "pool", "--filter", "cifar/pool", "--json", str(target)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Max pooling with its indices (GB/s" in done.stdout
+    content = json.loads(target.read_text(encoding="utf-8"))
+    operations = [result["operation"] for result in content["results"]]
+    assert operations == ["max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"]
+    assert all(result["unit"] == "GB/s" for result in content["results"])
+
+
+def test_json_on_stdout():
+    done = bench("--op", "forward", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert "geometric mean" in done.stderr
+    assert content["environment"]["peak"] > 0
+    assert content["settings"]["quick"] is True
+    (result,) = content["results"]
+    assert result["name"] == "cs231n-notes/demo" and result["work"] == 2 * 18 * 27
+    assert set(result["candidates"]) == {"python", "naive", "im2col", "gemm", "auto"}
+    for found in result["candidates"].values():
+        assert found["seconds"] > 0 and found["error_in_tolerances"] <= 1 and found["rounds"] >= 1
+        assert found["rate"] == pytest.approx(result["work"] / found["seconds"] / 1e9)
+    assert content["geometric_means"]["forward"]["layers"] == 1
+
+
+def test_plot_and_json_files(tmp_path):
+    pytest.importorskip("matplotlib")
+    chart, numbers = tmp_path / "chart.png", tmp_path / "numbers.json"
+    done = bench("--plot", str(chart), "--json", str(numbers))
+    assert done.returncode == 0, done.stderr
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads(numbers.read_text(encoding="utf-8"))["results"]) == 3
+
+
+def test_slow_blas_is_named():
+    done = bench("--op", "forward", env=os.environ | {"OPENBLAS_CORETYPE": "Prescott"})
+    assert done.returncode == 0, done.stderr
+    assert "OPENBLAS_CORETYPE=Prescott" in done.stdout
+
+
+@posix
+@pytest.mark.parametrize("command", [["info"], ["bench", "--quick", "--filter", "notes/demo"]])
+def test_on_a_terminal(command):
+    """Tables by rich where it is installed, and the same words without it."""
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *command],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "120"},
+    )
+    os.close(child)
+    text = b""
+    while chunk := _read(parent):
+        text += chunk
+    os.close(parent)
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in text
+    assert (b"geometric mean" if command[0] == "bench" else b"kernels") in text
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return
+    assert b"\x1b[" in text
+
+
+def _read(descriptor):
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # Linux' way to say that the other end is closed
+        return b""
+
+
+def test_without_rich(monkeypatch):
+    from fastconv.bench import report
+
+    class Terminal:
+        def isatty(self):
+            return True
+
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert isinstance(report.make_report(Terminal()), report.PlainReport)
