@@ -75,8 +75,8 @@ def pool_max_backward(op, dy, indices, x_shape, layout):
     channel_axis = len(size) + 1 if layout.endswith("C") else 1
     if dy.ndim != len(size) + 2 or (dy.shape[0], dy.shape[channel_axis]) != (N, C):
         raise ValueError(
-            f"{op}: dy has shape {dy.shape}, but x_shape {tuple(x_shape)} calls for {len(size) + 2} "
-            f"dimensions with {N} images and {C} channels ({layout})"
+            f"{op}: dy has shape {dy.shape}, but x_shape {tuple(x_shape)} calls for "
+            f"{len(size) + 2} dimensions with {N} images and {C} channels ({layout})"
         )
     reason = f"dy of shape {dy.shape}"
     _checks.check_indices(op, "indices", indices, np.dtype(np.int64), dy.shape, reason)
