@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The whole C interface of fastconv: it knows nothing of Python.
+ *
+ * Letters: N images, C input channels, OC output channels, G groups; three spatial axes
+ * throughout, in the order depth, height, width (1-D and 2-D have leading axes of size 1).
+ * Strides and leading dimensions count elements, not bytes, unless a name says bytes. */
+#ifndef FASTCONV_H
+#define FASTCONV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FC_VERSION "0.1.0"
+#define FC_SPATIAL 3
+
+typedef enum {
+#define FC_STATUS(name, message) FC_##name,
+#include "status.inc"
+#undef FC_STATUS
+    FC_STATUS_COUNT
+} fc_status;
+
+const char *fc_status_message(fc_status status);
+
+typedef enum { FC_F32, FC_F64, FC_DTYPE_COUNT } fc_dtype;
+
+/* ---- geometry -------------------------------------------------------------------------- */
+
+/* A convolution: out = floor((in + pad + pad_end - dilation*(kernel-1) - 1) / stride) + 1.
+ * pad is the padding before the first element; the padding behind the last one follows from
+ * out. pad may be negative inside the library (an input gradient may crop). */
+typedef struct {
+    ptrdiff_t N, C, OC, G;
+    ptrdiff_t in[FC_SPATIAL], kernel[FC_SPATIAL], out[FC_SPATIAL];
+    ptrdiff_t stride[FC_SPATIAL], dilation[FC_SPATIAL], pad[FC_SPATIAL];
+} fc_conv;
+
+/* A pooling: the same without filters; every window holds at least one element of the image. */
+typedef struct {
+    ptrdiff_t N, C;
+    ptrdiff_t in[FC_SPATIAL], kernel[FC_SPATIAL], out[FC_SPATIAL];
+    ptrdiff_t stride[FC_SPATIAL], dilation[FC_SPATIAL], pad[FC_SPATIAL], pad_end[FC_SPATIAL];
+} fc_pool;
+
+/* An array of the caller with any strides, also negative ones or zero.
+ * Axes: [N, C, D, H, W] for images, [OC, C/G, KD, KH, KW] for weights, the first for vectors. */
+typedef struct {
+    char *data;
+    ptrdiff_t stride[FC_SPATIAL + 2];
+} fc_array;
+
+fc_status fc_conv_check(const fc_conv *g);
+fc_status fc_pool_check(const fc_pool *g);
+
+/* ---- convolution ----------------------------------------------------------------------- */
+
+/* What a convolution will do: chosen by fc_plan_conv from the geometry, the kernels' tile sizes,
+ * the caches and the thread count alone, so that the same call always sums in the same order. */
+typedef struct {
+    ptrdiff_t mr, nr;                        /* tile: output channels x pixels */
+    ptrdiff_t channel_block, tap_block;      /* a block of the summed axis: channels x filter taps */
+    ptrdiff_t pixel_block, pixel_blocks;     /* output pixels a task computes (multiple of nr) */
+    ptrdiff_t oc_block, oc_blocks;           /* output channels a task computes (multiple of mr) */
+    ptrdiff_t group_chunk, oc_chunk;         /* groups, channels of each, with weights packed at once */
+    int threads;                             /* slots of scratch memory, at most that many threads */
+    size_t workspace_bytes;                  /* scratch memory of the call, all threads together */
+    double multiply_adds;
+} fc_conv_plan;
+
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, fc_conv_plan *plan);
+
+fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                          const fc_array *bias, const fc_array *y, int relu);
+fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                             const fc_array *w, const fc_array *bias, const fc_array *dx);
+fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                              const fc_array *x, const fc_array *dw);
+fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);
+
+/* The loops of the lecture, one thread. */
+fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+                                const fc_array *w, const fc_array *bias, const fc_array *y,
+                                int relu);
+fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                   const fc_array *w, const fc_array *bias, const fc_array *dx);
+fc_status fc_conv_weight_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                    const fc_array *x, const fc_array *dw);
+
+/* cols is a contiguous [N, C*KD*KH*KW, OD*OH*OW]; OC and G of the geometry are not used. */
+fc_status fc_im2col(const fc_conv *g, fc_dtype dtype, const fc_array *x, void *cols);
+fc_status fc_col2im(const fc_conv *g, fc_dtype dtype, const void *cols, const fc_array *x);
+
+/* ---- pooling --------------------------------------------------------------------------- */
+
+/* How max pooling reports where its maxima are. */
+typedef enum {
+    FC_INDEX_NONE,
+    FC_INDEX_U8,   /* number of the cell inside its window, at most 255 cells */
+    FC_INDEX_I32,  /* the same for larger windows */
+    FC_INDEX_PLANE /* int64: number of the element inside its image plane (forward alone) */
+} fc_index_kind;
+
+/* What the sum over a window is divided by: nothing; its cells inside the padded image; its cells
+ * inside the image. */
+typedef enum { FC_POOL_SUM, FC_POOL_AVERAGE, FC_POOL_AVERAGE_VALID } fc_pool_kind;
+
+/* The index array holds the type of its kind; its strides count its own elements. */
+fc_status fc_max_pool_forward(const fc_pool *g, fc_dtype dtype, const fc_array *x,
+                              const fc_array *y, fc_index_kind kind, const fc_array *index);
+fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
+                               fc_index_kind kind, const fc_array *index, const fc_array *dx);
+fc_status fc_sum_pool_forward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
+                              const fc_array *x, const fc_array *y);
+fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
+                               const fc_array *dy, const fc_array *dx);
+
+/* dx[index] += dy over planes of any origin: max pooling's gradient when only the plane indices
+ * are known. dx planes are dense. An index outside its plane is FC_BAD_INDEX. */
+fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const fc_array *index,
+                    const fc_array *dx);
+
+/* ---- machine ---------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name;
+    int available;
+} fc_feature;
+
+ptrdiff_t fc_isa_count(void);            /* instruction sets compiled in, widest last */
+const char *fc_isa_name(ptrdiff_t i);
+int fc_isa_available(ptrdiff_t i);
+const char *fc_isa(void);                /* the one in use */
+fc_status fc_set_isa(const char *name);  /* not while another thread computes */
+const fc_feature *fc_cpu_features(ptrdiff_t *count);
+
+typedef struct {
+    size_t l1d, l2, l3; /* bytes; l2 and l3 as seen by one core */
+} fc_caches;
+const fc_caches *fc_cpu_caches(void);
+
+int fc_default_threads(void);
+int fc_get_num_threads(void);
+void fc_set_num_threads(int threads);
+
+void fc_release_memory(void);
+size_t fc_cached_memory(void);
+
+/* Operations per second of independent FMAs in registers; bytes per second of a copy (read and
+ * written bytes both count). The two roofs every kernel is compared with. */
+double fc_measure_peak(fc_dtype dtype, int threads, double seconds);
+double fc_measure_bandwidth(int threads, size_t bytes, double seconds);
+
+/* GFLOP-per-second check of the GEMM tile alone, operands in the second-level cache. */
+double fc_measure_tile(fc_dtype dtype, double seconds);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Sizes: the only place where they are multiplied and checked. */
+#include "internal.h"
+
+const char *fc_status_message(fc_status status) {
+    static const char *const messages[] = {
+#define FC_STATUS(name, message) message,
+#include "status.inc"
+#undef FC_STATUS
+    };
+    return status >= 0 && status < FC_STATUS_COUNT ? messages[status] : "unknown status";
+}
+
+ptrdiff_t fc_ceil_div(ptrdiff_t a, ptrdiff_t b) {
+    return (a + b - 1) / b;
+}
+
+ptrdiff_t fc_round_up(ptrdiff_t a, ptrdiff_t b) {
+    return fc_ceil_div(a, b) * b;
+}
+
+int fc_multiply(ptrdiff_t *product, ptrdiff_t factor) {
+    return !__builtin_mul_overflow(*product, factor, product);
+}
+
+void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t size,
+                    ptrdiff_t *first, ptrdiff_t *last) {
+    /* start + i*step >= 0 and < size; step > 0 */
+    const ptrdiff_t lo = start >= 0 ? 0 : fc_ceil_div(-start, step);
+    const ptrdiff_t hi = start >= size ? 0 : fc_ceil_div(size - start, step);
+    *first = FC_MIN(lo, count);
+    *last = FC_MAX(*first, FC_MIN(hi, count));
+}
+
+const char *fc_array_end(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2],
+                         size_t itemsize) {
+    ptrdiff_t highest = 0;
+    for (int axis = 0; axis < FC_SPATIAL + 2; axis++) {
+        if (size[axis] == 0)
+            return a->data;
+        if (a->stride[axis] > 0)
+            highest += (size[axis] - 1) * a->stride[axis];
+    }
+    return a->data + (highest + 1) * (ptrdiff_t)itemsize;
+}
+
+/* One axis: positive sizes, the padded extent and the reach of the last window in range. */
+static fc_status check_axis(ptrdiff_t in, ptrdiff_t kernel, ptrdiff_t out, ptrdiff_t stride,
+                            ptrdiff_t dilation, ptrdiff_t pad) {
+    if (in < 1 || kernel < 1 || out < 1 || stride < 1 || dilation < 1)
+        return FC_BAD_GEOMETRY;
+    ptrdiff_t reach = out - 1, span = kernel - 1, end;
+    if (!fc_multiply(&reach, stride) || !fc_multiply(&span, dilation) ||
+        __builtin_add_overflow(reach, span, &end) || __builtin_add_overflow(end, 1, &end) ||
+        __builtin_sub_overflow(end, pad, &end) || __builtin_add_overflow(in, pad, &end))
+        return FC_OVERFLOW;
+    return FC_OK;
+}
+
+/* Products of sizes times 8 bytes must stay below PTRDIFF_MAX, so that no offset overflows. */
+static fc_status check_product(ptrdiff_t a, ptrdiff_t b, const ptrdiff_t size[FC_SPATIAL]) {
+    ptrdiff_t bytes = 8;
+    if (!fc_multiply(&bytes, FC_MAX(a, 1)) || !fc_multiply(&bytes, FC_MAX(b, 1)))
+        return FC_OVERFLOW;
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        if (!fc_multiply(&bytes, size[axis]))
+            return FC_OVERFLOW;
+    return FC_OK;
+}
+
+fc_status fc_conv_check(const fc_conv *g) {
+    if (g->N < 0 || g->C < 1 || g->OC < 1 || g->G < 1 || g->C % g->G || g->OC % g->G)
+        return FC_BAD_GEOMETRY;
+    for (int axis = 0; axis < FC_SPATIAL; axis++) {
+        const fc_status status = check_axis(g->in[axis], g->kernel[axis], g->out[axis],
+                                            g->stride[axis], g->dilation[axis], g->pad[axis]);
+        if (status)
+            return status;
+    }
+    if (check_product(g->N, g->C, g->in) || check_product(g->N, g->OC, g->out) ||
+        check_product(g->OC, g->C / g->G, g->kernel))
+        return FC_OVERFLOW;
+    return FC_OK;
+}
+
+fc_status fc_pool_check(const fc_pool *g) {
+    if (g->N < 0 || g->C < 1)
+        return FC_BAD_GEOMETRY;
+    for (int axis = 0; axis < FC_SPATIAL; axis++) {
+        const fc_status status = check_axis(g->in[axis], g->kernel[axis], g->out[axis],
+                                            g->stride[axis], g->dilation[axis], g->pad[axis]);
+        if (status)
+            return status;
+        if (g->pad[axis] < 0 || g->pad_end[axis] < 0)
+            return FC_BAD_GEOMETRY;
+    }
+    if (check_product(g->N, g->C, g->in) || check_product(g->N, g->C, g->out) ||
+        check_product(1, 1, g->kernel))
+        return FC_OVERFLOW;
+    return FC_OK;
+}
+
+int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
+    const ptrdiff_t *s = a->stride;
+    return (size[1] == 1 || s[3] == size[2] * s[4]) &&
+           (size[0] == 1 || s[2] == size[1] * size[2] * s[4]);
+}
+
+void fc_tidy_width(fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
+    if (size[2] == 1)
+        a->stride[4] = size[1] > 1 ? a->stride[3] : size[0] > 1 ? a->stride[2] : 1;
+}
+
+void fc_flatten_pointwise(fc_conv *g, fc_array *x, fc_array *y) {
+    fc_tidy_width(x, g->in);
+    fc_tidy_width(y, g->out);
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        if (g->kernel[axis] != 1 || g->stride[axis] != 1 || g->pad[axis] != 0 ||
+            g->out[axis] != g->in[axis])
+            return;
+    if (!fc_is_dense(x, g->in) || !fc_is_dense(y, g->out))
+        return;
+    ptrdiff_t pixels = fc_volume(g->in);
+    if (pixels == 1 && g->N > 1) {
+        pixels = g->N;
+        g->N = 1;
+        x->stride[4] = x->stride[0];
+        y->stride[4] = y->stride[0];
+    }
+    g->in[0] = g->in[1] = g->out[0] = g->out[1] = 1;
+    g->in[2] = g->out[2] = pixels;
+}
+
+void fc_chunk_channels(ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t elements, ptrdiff_t limit,
+                       ptrdiff_t multiple, ptrdiff_t *group_chunk, ptrdiff_t *channel_chunk) {
+    const ptrdiff_t fit = FC_MAX(1, limit / elements);
+    *group_chunk = FC_MAX(1, FC_MIN(groups, fit / channels));
+    *channel_chunk = fit >= channels ? channels : FC_MAX(multiple, fit / multiple * multiple);
+}

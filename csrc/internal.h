@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * What the C files share among themselves: the kernel table and the helpers of the drivers. */
+#ifndef FASTCONV_INTERNAL_H
+#define FASTCONV_INTERNAL_H
+
+#include "fastconv.h"
+
+#define FC_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define FC_MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* Widest tile of all instruction sets: drivers keep one tile on the stack. */
+#define FC_MAX_MR 14
+#define FC_MAX_NR 32
+#define FC_MAX_PANELS 512 /* in a pixel block: 1024 pixels, the narrowest tile is 2 wide */
+
+/* ---- kernels ---------------------------------------------------------------------------- */
+
+typedef enum { FC_INIT_ZERO, FC_INIT_LOAD, FC_INIT_BIAS } fc_init;
+
+/* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
+ * k runs over k_outer rows of k_inner steps; a is packed, its steps are m apart; b moves by b_step
+ * a step and starts b_row apart in each row (a packed b has one row). n is vectors*lanes. */
+typedef struct {
+    ptrdiff_t m, vectors;
+    ptrdiff_t k_outer, k_inner;
+    const void *a, *b;
+    ptrdiff_t b_step, b_row;
+    void *c;
+    ptrdiff_t ldc;
+    const void *bias; /* [m], read with FC_INIT_BIAS */
+    fc_init init;
+    int relu;
+} fc_tile;
+
+/* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Source elements before readable_end may
+ * be read though they are not copied: whole vectors are cheaper than tails. */
+typedef struct {
+    ptrdiff_t rows, cols;
+    const void *src;
+    ptrdiff_t src_row, src_col;
+    void *dst;
+    ptrdiff_t dst_row, dst_col;
+    const void *readable_end;
+} fc_copy;
+
+typedef struct {
+    const char *isa;
+    ptrdiff_t mr, nr, lanes;
+    size_t itemsize;
+#define FC_KERNEL(result, name, arguments) result(*name) arguments;
+#include "kernels.inc"
+#undef FC_KERNEL
+} fc_kernels;
+
+const fc_kernels *fc_table(fc_dtype dtype);
+const fc_kernels *fc_table_of(ptrdiff_t isa, fc_dtype dtype);
+
+/* ---- arrays ----------------------------------------------------------------------------- */
+
+/* Address of element (n, c) of an image array; n and c may be any two leading indices. */
+static inline char *fc_at(const fc_array *a, size_t itemsize, ptrdiff_t n, ptrdiff_t c) {
+    return a->data + (n * a->stride[0] + c * a->stride[1]) * (ptrdiff_t)itemsize;
+}
+
+/* One past the highest element that an array of these sizes touches. */
+const char *fc_array_end(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2], size_t itemsize);
+
+/* ---- geometry --------------------------------------------------------------------------- */
+
+ptrdiff_t fc_ceil_div(ptrdiff_t a, ptrdiff_t b);
+ptrdiff_t fc_round_up(ptrdiff_t a, ptrdiff_t b);
+int fc_multiply(ptrdiff_t *product, ptrdiff_t factor); /* 0 when it would overflow */
+
+static inline ptrdiff_t fc_volume(const ptrdiff_t size[FC_SPATIAL]) {
+    return size[0] * size[1] * size[2];
+}
+
+/* Whether the spatial axes can be walked as one axis with the width's stride. */
+int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]);
+
+/* The stride of an axis of size 1 means nothing: gives the width the one that counts. */
+void fc_tidy_width(fc_array *a, const ptrdiff_t size[FC_SPATIAL]);
+
+/* A 1x1 filter with stride 1 and no padding sees an image as one long row; where the image is a
+ * single pixel, as in a fully connected layer, the batch becomes that row. Longer rows pack in
+ * longer runs. Changes the geometry and strides to say so where the arrays allow it. */
+void fc_flatten_pointwise(fc_conv *g, fc_array *x, fc_array *y);
+
+/* How many groups, and channels of each, to take at a time so that `elements` for each channel
+ * stay below the limit; channels are taken in multiples of a tile. */
+void fc_chunk_channels(ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t elements, ptrdiff_t limit,
+                       ptrdiff_t multiple, ptrdiff_t *group_chunk, ptrdiff_t *channel_chunk);
+
+/* Packed or summed weights beyond this many bytes are handled in chunks, to stay in the
+ * last-level cache. */
+size_t fc_chunk_bytes(void);
+
+/* Steps of the summed axis after which a panel nr wide fills half the first-level cache. */
+ptrdiff_t fc_sum_target(const fc_kernels *t);
+
+/* Which of `count` positions start, start+step, ... lie inside [0, size): first and one past last. */
+void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t size,
+                    ptrdiff_t *first, ptrdiff_t *last);
+
+/* ---- drivers ------------------------------------------------------------------------------ */
+
+/* The convolution behind forward and input gradient. Group i's weights start i*w_group elements
+ * behind w's data: the gradient's weights, with channels exchanged, need that freedom. */
+fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                       ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+
+/* ---- scratch memory and threads --------------------------------------------------------- */
+
+void *fc_workspace_acquire(size_t bytes); /* 64-byte aligned; NULL when out of memory */
+void fc_workspace_release(void *memory);
+
+static inline size_t fc_align(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
+
+typedef void (*fc_task)(void *context, ptrdiff_t task, int slot);
+
+/* Runs task 0 .. tasks-1, on at most `threads` threads; slot < threads tells which of them. */
+void fc_parallel_for(int threads, ptrdiff_t tasks, fc_task task, void *context);
+
+/* Threads worth waking for so many multiply-adds (or moved elements). */
+int fc_threads_for(double multiply_adds);
+
+#endif

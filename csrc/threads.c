@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The thread pool. Workers start at the first parallel call, watch for work for SPIN_NS after a
+ * job and then sleep, so an idle pool uses no processor time.
+ *
+ * One job at a time. The caller publishes it, works on it itself at once, and waits at the end only
+ * for the workers that joined: a worker that wakes late finds the job closed. Tasks are handed
+ * out by an atomic counter. A call from inside a job, or while another thread's job runs, does its
+ * tasks alone. After fork the child has no workers; its pool starts anew. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define SPIN_NS 30000 /* a futex wake-up costs 5-50 us on virtual machines */
+#define MAX_THREADS 256
+
+typedef struct {
+    fc_task task;
+    void *context;
+    ptrdiff_t tasks;
+    atomic_ptrdiff_t next;
+} job;
+
+static struct {
+    pthread_mutex_t busy;    /* held by the caller whose job runs */
+    pthread_mutex_t lock;    /* guards everything below it */
+    pthread_cond_t wake, left;
+    atomic_uint epoch;       /* counts jobs: what spinning workers watch */
+    int workers;             /* started so far */
+    int seats;               /* workers that may still join the open job */
+    int slots;               /* slot numbers given out in it, the caller has 0 */
+    atomic_int working;      /* workers inside the job */
+    job *open;               /* NULL when there is nothing to join */
+} pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .left = PTHREAD_COND_INITIALIZER};
+
+static atomic_int num_threads; /* 0: not asked for yet */
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Spins until the counter differs from `seen` or SPIN_NS have passed; tells whether it differs. */
+static int spin_while_equal(atomic_uint *counter, unsigned seen) {
+    const int64_t end = now_ns() + SPIN_NS;
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (atomic_load_explicit(counter, memory_order_acquire) != seen)
+                return 1;
+            relax();
+        }
+    } while (now_ns() < end);
+    return 0;
+}
+
+static void run_tasks(job *j, int slot) {
+    for (;;) {
+        const ptrdiff_t task = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+        if (task >= j->tasks)
+            return;
+        j->task(j->context, task, slot);
+    }
+}
+
+static void *worker(void *unused) {
+    (void)unused;
+    unsigned seen = 0;
+    for (;;) {
+        spin_while_equal(&pool.epoch, seen);
+        pthread_mutex_lock(&pool.lock);
+        while (atomic_load(&pool.epoch) == seen)
+            pthread_cond_wait(&pool.wake, &pool.lock);
+        seen = atomic_load(&pool.epoch);
+        job *j = pool.open;
+        int slot = 0;
+        if (j && pool.seats > 0) {
+            pool.seats--;
+            slot = ++pool.slots;
+            atomic_fetch_add(&pool.working, 1);
+        } else {
+            j = NULL;
+        }
+        pthread_mutex_unlock(&pool.lock);
+        if (!j)
+            continue;
+        run_tasks(j, slot);
+        pthread_mutex_lock(&pool.lock);
+        if (atomic_fetch_sub(&pool.working, 1) == 1)
+            pthread_cond_signal(&pool.left);
+        pthread_mutex_unlock(&pool.lock);
+    }
+    return NULL;
+}
+
+/* The pool's own threads never run the host's signal handlers. */
+static int start_worker(void) {
+    sigset_t all, old;
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigfillset(&all);
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    const int failed = pthread_create(&thread, &attributes, worker, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attributes);
+    return !failed;
+}
+
+static void reset_after_fork(void) {
+    pthread_mutex_init(&pool.busy, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.left, NULL);
+    atomic_store(&pool.epoch, 0);
+    atomic_store(&pool.working, 0);
+    pool.workers = pool.seats = pool.slots = 0;
+    pool.open = NULL;
+}
+
+__attribute__((constructor)) static void register_fork(void) {
+    pthread_atfork(NULL, NULL, reset_after_fork);
+}
+
+static void open_job(job *j, int workers) {
+    pthread_mutex_lock(&pool.lock);
+    while (pool.workers < workers && start_worker())
+        pool.workers++;
+    pool.open = j;
+    pool.seats = workers;
+    pool.slots = 0;
+    atomic_fetch_add(&pool.epoch, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void close_job(void) {
+    pthread_mutex_lock(&pool.lock);
+    pool.open = NULL;
+    pthread_mutex_unlock(&pool.lock);
+    const int64_t end = now_ns() + SPIN_NS;
+    while (atomic_load_explicit(&pool.working, memory_order_acquire) > 0 && now_ns() < end)
+        relax();
+    pthread_mutex_lock(&pool.lock);
+    while (atomic_load(&pool.working) > 0)
+        pthread_cond_wait(&pool.left, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+void fc_parallel_for(int threads, ptrdiff_t tasks, fc_task task, void *context) {
+    threads = (int)FC_MIN((ptrdiff_t)threads, tasks);
+    if (threads > 1 && pthread_mutex_trylock(&pool.busy) == 0) {
+        job j = {.task = task, .context = context, .tasks = tasks};
+        open_job(&j, threads - 1);
+        run_tasks(&j, 0);
+        close_job();
+        pthread_mutex_unlock(&pool.busy);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < tasks; i++)
+        task(context, i, 0);
+}
+
+/* ---- how many ---------------------------------------------------------------------------- */
+
+static int clamp_threads(long threads) {
+    return (int)FC_MAX(1, FC_MIN(threads, MAX_THREADS));
+}
+
+/* Whole processors that the control group's quota allows, 0 where there is no quota. */
+static int cgroup_limit(void) {
+    long quota = -1, period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r"); /* version 2; "max 100000" is no quota */
+    if (file) {
+        if (fscanf(file, "%ld %ld", &quota, &period) != 2)
+            quota = -1;
+        fclose(file);
+    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
+        if (fscanf(file, "%ld", &quota) != 1)
+            quota = -1;
+        fclose(file);
+        if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r"))) {
+            if (fscanf(file, "%ld", &period) != 1)
+                period = 0;
+            fclose(file);
+        }
+    }
+    return quota > 0 && period > 0 ? clamp_threads((quota + period - 1) / period) : 0;
+}
+
+static int available_cpus(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        return clamp_threads(CPU_COUNT(&set));
+#endif
+    return clamp_threads(sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+int fc_default_threads(void) {
+    const char *const variables[] = {"FASTCONV_NUM_THREADS", "OMP_NUM_THREADS"};
+    for (int i = 0; i < 2; i++) {
+        const char *text = getenv(variables[i]);
+        const long value = text ? strtol(text, NULL, 10) : 0;
+        if (value > 0)
+            return clamp_threads(value);
+    }
+    const int cpus = available_cpus(), limit = cgroup_limit();
+    return limit > 0 && limit < cpus ? limit : cpus;
+}
+
+int fc_get_num_threads(void) {
+    int threads = atomic_load_explicit(&num_threads, memory_order_relaxed);
+    if (threads == 0) {
+        threads = fc_default_threads();
+        atomic_store_explicit(&num_threads, threads, memory_order_relaxed);
+    }
+    return threads;
+}
+
+void fc_set_num_threads(int threads) {
+    atomic_store(&num_threads, threads > 0 ? clamp_threads(threads) : fc_default_threads());
+}
+
+/* Below half a million multiply-adds (some 5 us of work) waking a worker costs more than it
+ * brings. */
+int fc_threads_for(double multiply_adds) {
+    return multiply_adds < 5e5 ? 1 : fc_get_num_threads();
+}

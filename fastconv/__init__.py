@@ -1,0 +1,45 @@
+"""Convolutional networks in NumPy at the speed of native engines.
+
+Functions take and return NumPy arrays (`conv2d`, `max_pool2d`, ...); `fastconv.layers` holds them
+with their parameters, `fastconv.training` trains nets of layers, and `fastconv.reference` is every
+function again as readable loops.
+"""
+
+from fastconv._config import (
+    ConvPlan,
+    available_isas,
+    cpu_features,
+    isa,
+    plan_conv2d,
+    release_memory,
+    show_config,
+)
+from fastconv._core import version as __version__
+from fastconv._geometry import conv_output_size, pool_output_size, same_padding
+from fastconv._threads import (
+    get_num_threads,
+    register_with_threadpoolctl,
+    set_num_threads,
+    threads,
+)
+from fastconv.functional import *  # noqa: F403
+from fastconv.functional import __all__ as _functional
+
+__all__ = [
+    "ConvPlan",
+    "__version__",
+    "available_isas",
+    "conv_output_size",
+    "cpu_features",
+    "get_num_threads",
+    "isa",
+    "plan_conv2d",
+    "pool_output_size",
+    "register_with_threadpoolctl",
+    "release_memory",
+    "same_padding",
+    "set_num_threads",
+    "show_config",
+    "threads",
+    *_functional,
+]

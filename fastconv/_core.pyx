@@ -1,0 +1,612 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# cython: language_level=3, freethreading_compatible=True
+"""The single crossing into C: arrays come in through the buffer protocol, results are made by NumPy.
+
+Shapes have been checked in Python (`fastconv._geometry`); this module checks once more what C must
+be able to rely on, dtype, shape and writability, and releases the GIL while C computes.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.stdint cimport uintptr_t
+
+import os
+
+import numpy as np
+
+cdef extern from "fastconv.h" nogil:
+    const char *FC_VERSION
+    ctypedef enum fc_status:
+        FC_OK, FC_NO_MEMORY
+    const char *fc_status_message(fc_status status)
+    ctypedef enum fc_dtype:
+        FC_F32, FC_F64
+    ctypedef struct fc_conv:
+        ptrdiff_t N, C, OC, G
+        ptrdiff_t *kernel
+        ptrdiff_t *out
+        ptrdiff_t *stride
+        ptrdiff_t *dilation
+        ptrdiff_t *pad
+        # `in` is a Python keyword: the C name stands in quotes
+        ptrdiff_t *size "in"
+    ctypedef struct fc_pool:
+        ptrdiff_t N, C
+        ptrdiff_t *kernel
+        ptrdiff_t *out
+        ptrdiff_t *stride
+        ptrdiff_t *dilation
+        ptrdiff_t *pad
+        ptrdiff_t *pad_end
+        ptrdiff_t *size "in"
+    ctypedef struct fc_array:
+        char *data
+        ptrdiff_t *stride
+    ctypedef struct fc_conv_plan:
+        ptrdiff_t mr, nr, channel_block, tap_block, pixel_block, pixel_blocks
+        ptrdiff_t oc_block, oc_blocks, group_chunk, oc_chunk
+        int threads
+        size_t workspace_bytes
+        double multiply_adds
+    fc_status fc_conv_check(const fc_conv *g)
+    fc_status fc_pool_check(const fc_pool *g)
+    fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, fc_conv_plan *plan)
+    fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+                              const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
+    fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+                                    const fc_array *w, const fc_array *bias, const fc_array *y,
+                                    int relu)
+    fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                 const fc_array *w, const fc_array *bias, const fc_array *dx)
+    fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                       const fc_array *w, const fc_array *bias, const fc_array *dx)
+    fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                  const fc_array *x, const fc_array *dw)
+    fc_status fc_conv_weight_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                        const fc_array *x, const fc_array *dw)
+    fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                           const fc_array *db)
+    fc_status fc_im2col(const fc_conv *g, fc_dtype dtype, const fc_array *x, void *cols)
+    fc_status fc_col2im(const fc_conv *g, fc_dtype dtype, const void *cols, const fc_array *x)
+    ctypedef enum fc_index_kind:
+        FC_INDEX_NONE, FC_INDEX_U8, FC_INDEX_I32, FC_INDEX_PLANE
+    ctypedef enum fc_pool_kind:
+        FC_POOL_SUM, FC_POOL_AVERAGE, FC_POOL_AVERAGE_VALID
+    fc_status fc_max_pool_forward(const fc_pool *g, fc_dtype dtype, const fc_array *x,
+                                  const fc_array *y, fc_index_kind kind, const fc_array *index)
+    fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
+                                   fc_index_kind kind, const fc_array *index, const fc_array *dx)
+    fc_status fc_sum_pool_forward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
+                                  const fc_array *x, const fc_array *y)
+    fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
+                                   const fc_array *dy, const fc_array *dx)
+    fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
+                        const fc_array *index, const fc_array *dx)
+    ctypedef struct fc_feature:
+        const char *name
+        int available
+    ctypedef struct fc_caches:
+        size_t l1d, l2, l3
+    ptrdiff_t fc_isa_count()
+    const char *fc_isa_name(ptrdiff_t i)
+    int fc_isa_available(ptrdiff_t i)
+    const char *fc_isa()
+    fc_status fc_set_isa(const char *name)
+    const fc_feature *fc_cpu_features(ptrdiff_t *count)
+    const fc_caches *fc_cpu_caches()
+    int fc_default_threads()
+    int fc_get_num_threads()
+    void fc_set_num_threads(int threads)
+    void fc_release_memory()
+    size_t fc_cached_memory()
+    double fc_measure_peak(fc_dtype dtype, int threads, double seconds)
+    double fc_measure_bandwidth(int threads, size_t bytes, double seconds)
+    double fc_measure_tile(fc_dtype dtype, double seconds)
+
+
+cdef object _empty = np.empty
+cdef object _float32 = np.dtype(np.float32)
+cdef object _float64 = np.dtype(np.float64)
+cdef object _index_dtypes = (None, np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))
+
+
+# ---- arrays ------------------------------------------------------------------------------------
+
+cdef class View:
+    """An array as C sees it: address and element strides, axes in the order of the C interface."""
+
+    cdef Py_buffer buffer
+    cdef bint held
+    cdef fc_array array
+    cdef fc_dtype dtype
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.buffer)
+
+    cdef int take(self, object array, tuple shape, bint writable) except -1:
+        PyObject_GetBuffer(
+            array, &self.buffer, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+        self.held = True
+        if self.buffer.ndim != len(shape):
+            raise ValueError(f"an array of shape {shape} was expected, got {array.shape}")
+        cdef int i
+        for i in range(self.buffer.ndim):
+            if self.buffer.shape[i] != <Py_ssize_t>shape[i]:
+                raise ValueError(f"an array of shape {shape} was expected, got {array.shape}")
+        self.array.data = <char *>self.buffer.buf
+        return 0
+
+    cdef bint aligned(self) noexcept:
+        cdef Py_ssize_t size = self.buffer.itemsize
+        cdef int i
+        if <uintptr_t>self.buffer.buf % size:
+            return False
+        for i in range(self.buffer.ndim):
+            if self.buffer.strides[i] % size:
+                return False
+        return True
+
+    cdef ptrdiff_t stride(self, int axis) noexcept:
+        return self.buffer.strides[axis] // self.buffer.itemsize
+
+
+cdef fc_dtype _dtype_of(View view) except *:
+    cdef char kind = view.buffer.format[0]
+    if view.buffer.format[1] == 0:
+        if kind == c"f":
+            return FC_F32
+        if kind == c"d":
+            return FC_F64
+    raise TypeError(f"float32 or float64 was expected, got buffer format {view.buffer.format}")
+
+
+cdef View _open(object array, tuple shape, bint writable):
+    """A view of `array`; C wants elements at their natural alignment, so odd inputs are copied."""
+    cdef View view = View()
+    view.take(array, shape, writable)
+    if not view.aligned():
+        if writable:
+            raise ValueError("out must be aligned: its data or strides are no multiple of an element")
+        view = View()
+        view.take(np.array(array, copy=True, order="C"), shape, False)
+    return view
+
+
+cdef View _image(object array, tuple shape, bint channels_last, bint writable=False):
+    """(N, C, D, H, W) strides of an array (N, C, ...) or (N, ..., C) with 1 to 3 spatial axes."""
+    cdef View view = _open(array, shape, writable)
+    cdef int spatial = view.buffer.ndim - 2, first = 1 if channels_last else 2, i
+    view.array.stride[0] = view.stride(0)
+    view.array.stride[1] = view.stride(spatial + 1 if channels_last else 1)
+    for i in range(3):
+        view.array.stride[2 + i] = 0
+    for i in range(spatial):
+        view.array.stride[5 - spatial + i] = view.stride(first + i)
+    return view
+
+
+cdef View _floats(object array, tuple shape, bint channels_last, bint writable=False):
+    cdef View view = _image(array, shape, channels_last, writable)
+    view.dtype = _dtype_of(view)
+    return view
+
+
+cdef View _vector(object array, tuple shape, bint writable=False):
+    cdef View view = _open(array, shape, writable)
+    view.array.stride[0] = view.stride(0)
+    view.dtype = _dtype_of(view)
+    return view
+
+
+cdef View _output(object out, tuple shape, bint channels_last):
+    return _floats(out, shape, channels_last, True)
+
+
+cdef object _dtype_object(View view):
+    return _float32 if view.dtype == FC_F32 else _float64
+
+
+cdef int _same_dtype(View a, View b) except -1:
+    if b is not None and a.dtype != b.dtype:
+        raise TypeError("all arrays must have the same dtype, float32 or float64")
+    return 0
+
+
+cdef int _raise_status(fc_status status) except -1:
+    if status == FC_OK:
+        return 0
+    message = fc_status_message(status).decode()
+    if status == FC_NO_MEMORY:
+        raise MemoryError(message)
+    raise ValueError(message)
+
+
+# ---- geometry ------------------------------------------------------------------------------------
+
+cdef int _fill_axes(ptrdiff_t *target, tuple values, ptrdiff_t missing) except -1:
+    """Right-aligned: a 2-D convolution is a 3-D one of depth 1."""
+    cdef int lead = 3 - len(values), i
+    for i in range(lead):
+        target[i] = missing
+    for i in range(lead, 3):
+        target[i] = values[i - lead]
+    return 0
+
+
+cdef class Conv:
+    """A `_geometry.ConvGeometry` in C's form, made once per shape and kept by the callers' caches."""
+
+    cdef fc_conv c
+    cdef readonly object geometry
+    cdef readonly tuple x_shape, w_shape, y_shape, cols_shape
+    cdef readonly Py_ssize_t N, C, OC
+    cdef readonly bint channels_last
+
+    def __init__(self, geometry):
+        self.geometry = geometry
+        self.N, self.C, self.OC = geometry.N, geometry.C, geometry.OC
+        self.x_shape, self.y_shape = geometry.x_shape, geometry.y_shape
+        self.w_shape = geometry.w_shape
+        self.channels_last = geometry.channels_last
+        self.c.N, self.c.C, self.c.OC = geometry.N, geometry.C, geometry.OC
+        self.c.G = geometry.groups
+        _fill_axes(self.c.size, geometry.in_size, 1)
+        _fill_axes(self.c.kernel, geometry.kernel, 1)
+        _fill_axes(self.c.out, geometry.out_size, 1)
+        _fill_axes(self.c.stride, geometry.stride, 1)
+        _fill_axes(self.c.dilation, geometry.dilation, 1)
+        _fill_axes(self.c.pad, geometry.pad_begin, 0)
+        _raise_status(fc_conv_check(&self.c))
+        taps = self.c.kernel[0] * self.c.kernel[1] * self.c.kernel[2]
+        pixels = self.c.out[0] * self.c.out[1] * self.c.out[2]
+        self.cols_shape = (self.N, self.C * <object>taps, pixels)
+
+
+cdef class Pool:
+    """A `_geometry.PoolGeometry` in C's form."""
+
+    cdef fc_pool c
+    cdef readonly object geometry
+    cdef readonly tuple x_shape, y_shape
+    cdef readonly bint channels_last
+    cdef readonly object offset_dtype
+    cdef fc_index_kind offset_kind
+
+    def __init__(self, geometry):
+        cdef int i
+        self.geometry = geometry
+        self.x_shape, self.y_shape = geometry.x_shape, geometry.y_shape
+        self.channels_last = geometry.channels_last
+        self.c.N, self.c.C = geometry.N, geometry.C
+        _fill_axes(self.c.size, geometry.in_size, 1)
+        _fill_axes(self.c.kernel, geometry.kernel, 1)
+        _fill_axes(self.c.out, geometry.out_size, 1)
+        _fill_axes(self.c.stride, geometry.stride, 1)
+        _fill_axes(self.c.dilation, geometry.dilation, 1)
+        _fill_axes(self.c.pad, geometry.pad_begin, 0)
+        _fill_axes(self.c.pad_end, geometry.pad_end, 0)
+        _raise_status(fc_pool_check(&self.c))
+        cells = self.c.kernel[0] * self.c.kernel[1] * self.c.kernel[2]
+        self.offset_kind = FC_INDEX_U8 if cells <= 255 else FC_INDEX_I32
+        self.offset_dtype = _index_dtypes[<int>self.offset_kind]
+
+
+# ---- convolution -----------------------------------------------------------------------------------
+
+def conv_forward(Conv g, x, w, b=None, bint relu=False, bint naive=False, out=None):
+    """y of the convolution, by implicit GEMM or the naive loops."""
+    cdef View xv = _floats(x, g.x_shape, g.channels_last)
+    cdef View wv = _floats(w, g.w_shape, False)
+    cdef View bv = None if b is None else _vector(b, (g.OC,))
+    _same_dtype(xv, wv)
+    _same_dtype(xv, bv)
+    if out is None:
+        out = _empty(g.y_shape, _dtype_object(xv))
+    cdef View yv = _output(out, g.y_shape, g.channels_last)
+    _same_dtype(xv, yv)
+    cdef fc_array *bias = NULL if bv is None else &bv.array
+    cdef fc_status status
+    with nogil:
+        if naive:
+            status = fc_conv_forward_naive(
+                &g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
+        else:
+            status = fc_conv_forward(&g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
+    _raise_status(status)
+    return out
+
+
+def conv_input_grad(Conv g, dy, w, b=None, bint naive=False, out=None):
+    """dx of the convolution; with b, the forward pass of the transposed convolution."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    cdef View wv = _floats(w, g.w_shape, False)
+    cdef View bv = None if b is None else _vector(b, (g.C,))
+    _same_dtype(dyv, wv)
+    _same_dtype(dyv, bv)
+    if out is None:
+        out = _empty(g.x_shape, _dtype_object(dyv))
+    cdef View dxv = _output(out, g.x_shape, g.channels_last)
+    _same_dtype(dyv, dxv)
+    cdef fc_array *bias = NULL if bv is None else &bv.array
+    cdef fc_status status
+    with nogil:
+        if naive:
+            status = fc_conv_input_grad_naive(
+                &g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
+        else:
+            status = fc_conv_input_grad(&g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
+    _raise_status(status)
+    return out
+
+
+def conv_weight_grad(Conv g, dy, x, bint naive=False):
+    """dw of the convolution."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    cdef View xv = _floats(x, g.x_shape, g.channels_last)
+    _same_dtype(dyv, xv)
+    out = _empty(g.w_shape, _dtype_object(dyv))
+    cdef View dwv = _output(out, g.w_shape, False)
+    cdef fc_status status
+    with nogil:
+        if naive:
+            status = fc_conv_weight_grad_naive(
+                &g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
+        else:
+            status = fc_conv_weight_grad(&g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
+    _raise_status(status)
+    return out
+
+
+def bias_grad(Conv g, dy):
+    """db: dy summed over images and pixels."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    out = _empty((g.OC,), _dtype_object(dyv))
+    cdef View dbv = _vector(out, (g.OC,), True)
+    cdef fc_status status
+    with nogil:
+        status = fc_bias_grad(&g.c, dyv.dtype, &dyv.array, &dbv.array)
+    _raise_status(status)
+    return out
+
+
+def input_bias_grad(Conv g, dx):
+    """The transposed convolution's db: the gradient of its output, our x, summed over pixels."""
+    cdef View dxv = _floats(dx, g.x_shape, g.channels_last)
+    out = _empty((g.C,), _dtype_object(dxv))
+    cdef View dbv = _vector(out, (g.C,), True)
+    cdef fc_conv swapped = g.c
+    cdef int i
+    swapped.OC, swapped.C = g.c.C, g.c.OC
+    for i in range(3):
+        swapped.out[i], swapped.size[i] = g.c.size[i], g.c.out[i]
+    cdef fc_status status
+    with nogil:
+        status = fc_bias_grad(&swapped, dxv.dtype, &dxv.array, &dbv.array)
+    _raise_status(status)
+    return out
+
+
+def im2col(Conv g, x):
+    """The columns (N, C * taps, pixels)."""
+    cdef View xv = _floats(x, g.x_shape, g.channels_last)
+    cols = _empty(g.cols_shape, _dtype_object(xv))
+    cdef View cv = _open(cols, g.cols_shape, True)
+    cdef fc_status status
+    with nogil:
+        status = fc_im2col(&g.c, xv.dtype, &xv.array, cv.array.data)
+    _raise_status(status)
+    return cols
+
+
+def col2im(Conv g, cols):
+    """The image whose pixels are the sums of the columns' cells; cols is made contiguous."""
+    cdef View cv = _open(np.ascontiguousarray(cols), g.cols_shape, False)
+    cv.dtype = _dtype_of(cv)
+    x = _empty(g.x_shape, _dtype_object(cv))
+    cdef View xv = _output(x, g.x_shape, g.channels_last)
+    cdef fc_status status
+    with nogil:
+        status = fc_col2im(&g.c, cv.dtype, cv.array.data, &xv.array)
+    _raise_status(status)
+    return x
+
+
+def conv_plan(Conv g, dtype):
+    """What the implicit GEMM will do, as a dict."""
+    cdef fc_conv_plan plan
+    _raise_status(fc_plan_conv(&g.c, FC_F32 if dtype == np.float32 else FC_F64, &plan))
+    return {
+        "tile": (plan.mr, plan.nr),
+        "sum_block": (plan.channel_block, plan.tap_block),
+        "pixel_block": plan.pixel_block,
+        "oc_block": plan.oc_block,
+        "tasks": plan.pixel_blocks * plan.oc_blocks * plan.group_chunk,
+        "threads": plan.threads,
+        "workspace_bytes": plan.workspace_bytes,
+        "multiply_adds": plan.multiply_adds,
+    }
+
+
+# ---- pooling ---------------------------------------------------------------------------------------
+
+def max_pool(Pool g, x, bint offsets=False, bint indices=False):
+    """(y, None), (y, window offsets) or (y, int64 plane indices)."""
+    cdef View xv = _floats(x, g.x_shape, g.channels_last)
+    y = _empty(g.y_shape, _dtype_object(xv))
+    cdef View yv = _output(y, g.y_shape, g.channels_last)
+    cdef fc_index_kind kind = FC_INDEX_NONE
+    if offsets:
+        kind = g.offset_kind
+    elif indices:
+        kind = FC_INDEX_PLANE
+    index = None
+    cdef View iv = yv
+    if kind != FC_INDEX_NONE:
+        index = _empty(g.y_shape, _index_dtypes[<int>kind])
+        iv = _image(index, g.y_shape, g.channels_last, True)
+    cdef fc_status status
+    with nogil:
+        status = fc_max_pool_forward(&g.c, xv.dtype, &xv.array, &yv.array, kind, &iv.array)
+    _raise_status(status)
+    return y, index
+
+
+def max_pool_backward(Pool g, dy, offsets):
+    """dx from window offsets of g.offset_dtype."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    cdef View iv = _image(_index_array(offsets, g.offset_dtype), g.y_shape, g.channels_last)
+    dx = _empty(g.x_shape, _dtype_object(dyv))
+    cdef View dxv = _output(dx, g.x_shape, g.channels_last)
+    cdef fc_status status
+    with nogil:
+        status = fc_max_pool_backward(
+            &g.c, dyv.dtype, &dyv.array, g.offset_kind, &iv.array, &dxv.array)
+    _raise_status(status)
+    return dx
+
+
+def unpool(Pool g, dy, indices):
+    """dx from int64 plane indices; an index outside its plane is a ValueError."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    cdef View iv = _image(_index_array(indices, _index_dtypes[3]), g.y_shape, g.channels_last)
+    dx = _empty(g.x_shape, _dtype_object(dyv))
+    cdef View dxv = _output(dx, g.x_shape, g.channels_last)
+    cdef fc_status status
+    with nogil:
+        status = fc_unpool(&g.c, dyv.dtype, &dyv.array, &iv.array, &dxv.array)
+    _raise_status(status)
+    return dx
+
+
+cdef object _index_array(object array, object dtype):
+    if array.dtype != dtype or not array.dtype.isnative:
+        raise TypeError(f"indices of dtype {dtype} were expected, got {array.dtype}")
+    return array
+
+
+cdef fc_pool_kind _sum_kind(object kind) except *:
+    if kind == "sum":
+        return FC_POOL_SUM
+    return FC_POOL_AVERAGE if kind == "average" else FC_POOL_AVERAGE_VALID
+
+
+def sum_pool(Pool g, x, kind):
+    """Windows summed ("sum"), or averaged over all ("average") or image cells ("average_valid")."""
+    cdef View xv = _floats(x, g.x_shape, g.channels_last)
+    y = _empty(g.y_shape, _dtype_object(xv))
+    cdef View yv = _output(y, g.y_shape, g.channels_last)
+    cdef fc_pool_kind sum_kind = _sum_kind(kind)
+    cdef fc_status status
+    with nogil:
+        status = fc_sum_pool_forward(&g.c, xv.dtype, sum_kind, &xv.array, &yv.array)
+    _raise_status(status)
+    return y
+
+
+def sum_pool_backward(Pool g, dy, kind):
+    """dx of `sum_pool`."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    dx = _empty(g.x_shape, _dtype_object(dyv))
+    cdef View dxv = _output(dx, g.x_shape, g.channels_last)
+    cdef fc_pool_kind sum_kind = _sum_kind(kind)
+    cdef fc_status status
+    with nogil:
+        status = fc_sum_pool_backward(&g.c, dyv.dtype, sum_kind, &dyv.array, &dxv.array)
+    _raise_status(status)
+    return dx
+
+
+# ---- machine -----------------------------------------------------------------------------------------
+
+def available_isas():
+    """Instruction sets that are compiled in and that this processor has, narrowest first."""
+    return tuple(
+        fc_isa_name(i).decode() for i in range(fc_isa_count()) if fc_isa_available(i))
+
+
+def isa():
+    """The instruction set in use."""
+    return fc_isa().decode()
+
+
+def set_isa(name):
+    """Switch the instruction set; for tests, not while another thread computes."""
+    cdef bytes encoded = name.encode()
+    if fc_set_isa(encoded) != FC_OK:
+        raise ValueError(f"the instruction set {name!r} is not one of {available_isas()}")
+
+
+def cpu_features():
+    cdef ptrdiff_t count, i
+    cdef const fc_feature *features = fc_cpu_features(&count)
+    return {features[i].name.decode(): bool(features[i].available) for i in range(count)}
+
+
+def cpu_caches():
+    cdef const fc_caches *caches = fc_cpu_caches()
+    return {"l1d": caches.l1d, "l2": caches.l2, "l3": caches.l3}
+
+
+def get_num_threads():
+    return fc_get_num_threads()
+
+
+def set_num_threads(int threads):
+    fc_set_num_threads(threads)
+
+
+def default_threads():
+    return fc_default_threads()
+
+
+def release_memory():
+    with nogil:
+        fc_release_memory()
+
+
+def cached_memory():
+    return fc_cached_memory()
+
+
+def measure_peak(dtype, int threads, double seconds):
+    """Floating-point operations per second of FMAs in registers, all threads together."""
+    cdef fc_dtype code = FC_F32 if np.dtype(dtype) == _float32 else FC_F64
+    cdef double result
+    with nogil:
+        result = fc_measure_peak(code, threads, seconds)
+    return result
+
+
+def measure_bandwidth(int threads, size_t bytes, double seconds):
+    """Bytes per second of a copy, read and written bytes both counted."""
+    cdef double result
+    with nogil:
+        result = fc_measure_bandwidth(threads, bytes, seconds)
+    return result
+
+
+def measure_tile(dtype, double seconds):
+    """Floating-point operations per second of the GEMM tile, one thread, operands in L2."""
+    cdef fc_dtype code = FC_F32 if np.dtype(dtype) == _float32 else FC_F64
+    cdef double result
+    with nogil:
+        result = fc_measure_tile(code, seconds)
+    return result
+
+
+version = FC_VERSION.decode()
+
+
+def _choose_isa():
+    name = os.environ.get("FASTCONV_ISA")
+    if name and name not in available_isas():
+        raise ImportError(
+            f"FASTCONV_ISA={name!r} is not available here; valid values: "
+            + ", ".join(available_isas()))
+    if name:
+        set_isa(name)
+
+
+_choose_isa()

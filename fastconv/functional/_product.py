@@ -1,0 +1,44 @@
+"""Matrix products: the project's own GEMM where it beats NumPy's BLAS.
+
+A fully connected layer is a 1x1 convolution of images of one pixel, whose batch the C code walks
+as one row of pixels.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from fastconv import _core, _geometry
+
+# Below this many multiply-adds NumPy's smaller cost of a call decides, above it the kernels do.
+OWN_GEMM = 1_000_000
+
+
+@lru_cache(maxsize=4096)
+def _shape(N, IN, OUT):
+    return _core.Conv(_geometry.conv_geometry((N, IN, 1), (OUT, IN, 1), layout="NCW", op="linear"))
+
+
+def _use_own(N, IN, OUT):
+    return N >= 8 and N * IN * OUT >= OWN_GEMM
+
+
+def multiply(x, w, b=None):
+    """x w^T + b for x (N, IN), w (OUT, IN), b (OUT,)."""
+    (N, IN), OUT = x.shape, w.shape[0]
+    if _use_own(N, IN, OUT):
+        y = _core.conv_forward(_shape(N, IN, OUT), x[:, :, None], w[:, :, None], b)
+        return y.reshape(N, OUT)
+    y = np.matmul(x, w.T)
+    if b is not None:
+        y += b
+    return y
+
+
+def multiply_transposed(dy, x):
+    """dy^T x for dy (N, OUT), x (N, IN)."""
+    (N, OUT), IN = dy.shape, x.shape[1]
+    if _use_own(N, IN, OUT):
+        dw = _core.conv_weight_grad(_shape(N, IN, OUT), dy[:, :, None], x[:, :, None])
+        return dw.reshape(OUT, IN)
+    return np.matmul(dy.T, x)

@@ -1,0 +1,190 @@
+"""Average pooling and its gradient."""
+
+from fastconv import _checks, _core
+from fastconv._geometry import freeze
+from fastconv.functional._pool_shape import pool_shape
+
+
+def _kind(count_include_pad):
+    return "average" if count_include_pad else "average_valid"
+
+
+def pool_avg(op, x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout):
+    _checks.check_arrays(op, x=x)
+    g = pool_shape(op, x.shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    return _core.sum_pool(g, x, _kind(count_include_pad))
+
+
+def pool_avg_backward(
+    op, dy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+):
+    _checks.check_arrays(op, dy=dy)
+    g = pool_shape(op, freeze(x_shape), kernel_size, stride, padding, 1, ceil_mode, layout)
+    reason = f"x_shape {g.x_shape} with kernel {g.geometry.kernel}"
+    _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
+    return _core.sum_pool_backward(g, dy, _kind(count_include_pad))
+
+
+def avg_pool2d(
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    layout="NCHW",
+):
+    """Mean of each window of each channel.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W), or (N, H, W, C) with layout="NHWC"
+        Images, float32 or float64.
+    kernel_size, stride, padding, ceil_mode, layout
+        As in `max_pool2d`; cells of the padding are zeros.
+    count_include_pad : bool, optional
+        Divide by the number of cells of the window inside image and padding; otherwise inside the
+        image. Cells beyond the padding, which `ceil_mode` may reach, never count.
+
+    Returns
+    -------
+    ndarray, (N, C, OH, OW)
+
+    References
+    ----------
+    CS231n, "Convolutional Networks", section "Pooling Layer", "General pooling".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 0]
+    array([[ 2.5,  4.5],
+           [10.5, 12.5]])
+    """
+    return pool_avg(
+        "avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    )
+
+
+def avg_pool1d(
+    x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, layout="NCW"
+):
+    """Mean of each window of a sequence; see `avg_pool2d`."""
+    return pool_avg(
+        "avg_pool1d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    )
+
+
+def avg_pool3d(
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    layout="NCDHW",
+):
+    """Mean of each window of a volume; see `avg_pool2d`."""
+    return pool_avg(
+        "avg_pool3d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    )
+
+
+def avg_pool2d_backward(
+    dy,
+    x_shape,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    layout="NCHW",
+):
+    """Gradient of `avg_pool2d`: each output spreads its gradient evenly over its window.
+
+    Parameters
+    ----------
+    dy : ndarray, (N, C, OH, OW)
+        Gradient of the loss for the output, in the order of `layout`.
+    x_shape : tuple of int
+        Shape of the pooling's input.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    ndarray of shape `x_shape`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.avg_pool2d_backward(np.full((1, 1, 1, 1), 8.0), (1, 1, 2, 2), 2)[0, 0]
+    array([[2., 2.],
+           [2., 2.]])
+    """
+    return pool_avg_backward(
+        "avg_pool2d_backward",
+        dy,
+        x_shape,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        layout,
+    )
+
+
+def avg_pool1d_backward(
+    dy,
+    x_shape,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    layout="NCW",
+):
+    """Gradient of `avg_pool1d`; see `avg_pool2d_backward`."""
+    return pool_avg_backward(
+        "avg_pool1d_backward",
+        dy,
+        x_shape,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        layout,
+    )
+
+
+def avg_pool3d_backward(
+    dy,
+    x_shape,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+    layout="NCDHW",
+):
+    """Gradient of `avg_pool3d`; see `avg_pool2d_backward`."""
+    return pool_avg_backward(
+        "avg_pool3d_backward",
+        dy,
+        x_shape,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        layout,
+    )

@@ -1,0 +1,102 @@
+"""Loss functions: mean over the batch, with their gradient."""
+
+import numpy as np
+
+from fastconv import _checks
+from fastconv.reference._windows import float64, ieee
+
+
+@ieee
+def softmax_loss(scores, y):
+    """Cross-entropy loss of a softmax classifier, mean over the batch, and its gradient.
+
+    ::
+
+        L = mean over i of  -log(exp(s[i, y[i]]) / sum over j of exp(s[i, j]))
+
+    Parameters
+    ----------
+    scores : ndarray, (N, classes)
+        Scores, float32 or float64.
+    y : ndarray of integers, (N,)
+        The right class of each row.
+
+    Returns
+    -------
+    loss : float
+        0.0 for an empty batch.
+    dscores : ndarray, (N, classes)
+
+    References
+    ----------
+    CS231n, "Linear classification", section "Softmax classifier".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> loss, dscores = fastconv.softmax_loss(np.zeros((1, 4)), np.array([2]))
+    >>> round(loss, 4), dscores
+    (1.3863, array([[ 0.25,  0.25, -0.75,  0.25]]))
+    """
+    dtype = _checks.check_arrays("softmax_loss", scores=scores)
+    _checks.check_labels("softmax_loss", scores, y)
+    N = scores.shape[0]
+    rows = np.arange(N)
+    scores = float64(scores)
+    # Scores are shifted so that the largest is 0: the same result, and exp cannot overflow.
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    sums = exponentials.sum(axis=1, keepdims=True)
+    losses = np.log(sums[:, 0]) - shifted[rows, y]
+    dscores = exponentials / sums
+    dscores[rows, y] -= 1
+    return float(losses.sum() / max(N, 1)), (dscores / max(N, 1)).astype(dtype)
+
+
+@ieee
+def svm_loss(scores, y, delta=1.0):
+    """Multiclass support vector machine (hinge) loss, mean over the batch, and its gradient.
+
+    ::
+
+        L = mean over i of  sum over j != y[i] of max(0, s[i, j] - s[i, y[i]] + delta)
+
+    Parameters
+    ----------
+    scores : ndarray, (N, classes)
+        Scores, float32 or float64.
+    y : ndarray of integers, (N,)
+        The right class of each row.
+    delta : float, optional
+        The margin by which the right score should exceed the others.
+
+    Returns
+    -------
+    loss : float
+        0.0 for an empty batch.
+    dscores : ndarray, (N, classes)
+
+    References
+    ----------
+    CS231n, "Linear classification", section "Multiclass Support Vector Machine loss".
+
+    Examples
+    --------
+    The example of the lecture, with a margin of 10:
+
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.svm_loss(np.array([[13.0, -7.0, 11.0]]), np.array([0]), delta=10.0)
+    (8.0, array([[-1.,  0.,  1.]]))
+    """
+    dtype = _checks.check_arrays("svm_loss", scores=scores)
+    _checks.check_labels("svm_loss", scores, y)
+    N = scores.shape[0]
+    rows = np.arange(N)
+    scores = float64(scores)
+    margins = np.maximum(0, scores - scores[rows, y][:, np.newaxis] + float(delta))
+    margins[rows, y] = 0
+    dscores = (margins > 0).astype(np.float64)
+    dscores[rows, y] = -dscores.sum(axis=1)
+    return float(margins.sum() / max(N, 1)), (dscores / max(N, 1)).astype(dtype)
