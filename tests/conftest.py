@@ -8,8 +8,17 @@ import hypothesis
 import numpy as np
 import pytest
 
-# A shared machine is slow now and then; no test asserts a time.
-hypothesis.settings.register_profile("fastconv", deadline=None, max_examples=100)
+# A shared machine is slow now and then, and no test asserts a time. Fixtures such as `isa` and
+# `dtype` hold for all examples of a property.
+hypothesis.settings.register_profile(
+    "fastconv",
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
 hypothesis.settings.load_profile("fastconv")
 
 

@@ -322,6 +322,12 @@ def test_numbers_that_are_no_integers(name, value):
         conv_geometry(X, W, **{name: freeze(value)})
 
 
+def test_a_float_does_not_find_the_answer_to_an_integer_even_without_freeze():
+    conv_geometry(X, W, stride=1)
+    with pytest.raises(TypeError, match="stride must be an integer"):
+        conv_geometry(X, W, stride=1.0)
+
+
 @pytest.mark.parametrize("name", ["stride", "dilation", "padding"])
 @pytest.mark.parametrize("value", [1.0, True, np.float32(1), "1", None])
 def test_sequences_that_hold_no_integers(name, value):
