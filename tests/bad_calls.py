@@ -316,21 +316,12 @@ _TYPES = [
     ("svm_loss-labels-list", lambda F: F.svm_loss(SCORES, [0, 1, 2]), "y must be a NumPy array"),
 ]
 
-BAD_CALLS = [
-    *_dtypes(),
-    *[(name, call, ValueError, pattern) for name, call, pattern in _SHAPES],
-    *[(name, call, TypeError, pattern) for name, call, pattern in _TYPES],
-]
-
 
 def _window_backward(offsets, dy=POOLED, kernel=2, **parameters):
-    return lambda pooling: pooling.max_pool_window_backward(
-        dy, offsets, X.shape, kernel, **parameters
-    )
+    return lambda F: F.max_pool_window_backward(dy, offsets, X.shape, kernel, **parameters)
 
 
-# The same for the compact pair of max pooling, which is in fastconv.functional.pooling.
-BAD_WINDOW_CALLS = [
+_WINDOWS = [
     (
         "dtype",
         _window_backward(OFFSETS.astype(np.int32)),
@@ -339,7 +330,24 @@ BAD_WINDOW_CALLS = [
     ),
     ("shape", _window_backward(OFFSETS[:1]), ValueError, "offsets has shape"),
     ("dy", _window_backward(OFFSETS, POOLED[:1]), ValueError, r"dy has shape \(1, 4, 3, 4\)"),
-    ("offset", _window_backward(_changed(OFFSETS, 4)), ValueError, r"offsets holds 4, but kernel"),
+]
+
+BAD_CALLS = [
+    *_dtypes(),
+    *[(name, call, ValueError, pattern) for name, call, pattern in _SHAPES],
+    *[(name, call, TypeError, pattern) for name, call, pattern in _TYPES],
+    *[(f"max_pool_window-{name}", *rest) for name, *rest in _WINDOWS],
+]
+
+# Offsets that name no cell of the image. The reference refuses them; the fast function, which need
+# not look, hands their gradient to nobody.
+BAD_OFFSETS = [
+    (
+        "offset-outside-kernel",
+        _window_backward(_changed(OFFSETS, 4)),
+        ValueError,
+        r"offsets holds 4, but kernel",
+    ),
     (
         "offset-in-padding",
         _window_backward(

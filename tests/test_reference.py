@@ -11,7 +11,7 @@ import pkgutil
 
 import numpy as np
 import pytest
-from bad_calls import BAD_CALLS, BAD_WINDOW_CALLS
+from bad_calls import BAD_CALLS, BAD_OFFSETS
 from cases import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
@@ -23,7 +23,7 @@ from cases import (
 )
 from guard import read_only, restride, unaligned
 
-import fastconv
+import fastconv.functional as F
 import fastconv.reference as R
 from fastconv import _geometry
 
@@ -59,11 +59,10 @@ def test_every_function_has_a_docstring():
         assert len(inspect.getdoc(getattr(R, name))) > 30, name
 
 
-def test_signatures_are_those_of_functional():
-    pooling = pytest.importorskip("fastconv.functional.pooling", exc_type=ImportError)
+def test_names_and_signatures_are_those_of_functional():
+    assert R.__all__ == F.__all__
     for name in R.__all__:
-        module = pooling if name.startswith("max_pool_window") else fastconv.functional
-        fast, slow = (inspect.signature(getattr(m, name)).parameters for m in (module, R))
+        fast, slow = (inspect.signature(getattr(m, name)).parameters for m in (F, R))
         assert [(p.name, p.kind, p.default) for p in fast.values()] == [
             (p.name, p.kind, p.default) for p in slow.values()
         ], name
@@ -819,19 +818,19 @@ def test_softmax_does_not_overflow():
 # ---- refusals -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("module", [R, F], ids=["reference", "functional"])
 @pytest.mark.parametrize(
     ("call", "exception", "pattern"), [c[1:] for c in BAD_CALLS], ids=[c[0] for c in BAD_CALLS]
 )
-def test_bad_calls(call, exception, pattern):
+def test_bad_calls(module, call, exception, pattern):
     with pytest.raises(exception, match=pattern):
-        call(R)
+        call(module)
 
 
 @pytest.mark.parametrize(
-    ("call", "exception", "pattern"),
-    [c[1:] for c in BAD_WINDOW_CALLS],
-    ids=[c[0] for c in BAD_WINDOW_CALLS],
+    ("call", "exception", "pattern"), [c[1:] for c in BAD_OFFSETS], ids=[c[0] for c in BAD_OFFSETS]
 )
-def test_bad_window_calls(call, exception, pattern):
+def test_offsets_that_name_no_cell(call, exception, pattern):
     with pytest.raises(exception, match=pattern):
         call(R)
+    assert np.isin(call(F), [0, 1]).all()  # windows do not overlap and dy is 1
