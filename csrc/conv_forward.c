@@ -333,6 +333,8 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
     job.relu = relu;
     if (g->N == 0)
         return fc_conv_check(g);
+    if (g->C == g->G && g->G > 1)
+        return fc_conv_depthwise(g, dtype, x, w, w_group, bias, y, relu);
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const fc_status status = fc_plan_conv(&job.g, dtype, &job.plan);
     if (status)

@@ -109,6 +109,10 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                        ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
 
+/* The same for one input channel a group, without a GEMM. */
+fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                            ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+
 /* ---- scratch memory and threads --------------------------------------------------------- */
 
 void *fc_workspace_acquire(size_t bytes); /* 64-byte aligned; NULL when out of memory */

@@ -5,26 +5,26 @@
  * weaves into dx. */
 #include <string.h>
 
-#include "pool_rows.h"
+#include "pool.h"
 
 typedef struct {
-    row_cache rows; /* window rows as [gradient][argument] */
+    fc_row_cache rows; /* window rows as [gradient][argument] */
     char *sums;     /* one row of dx as phases */
 } scratch;
 
 /* Where the gradient ends and the cell numbers begin in a cached window row. */
-static ptrdiff_t gradient_bytes(const pool_job *job) {
+static ptrdiff_t gradient_bytes(const fc_pool_job *job) {
     const ptrdiff_t n = job->channels_last ? job->g.C : job->g.out[2];
     return (ptrdiff_t)fc_align((size_t)(n * job->itemsize));
 }
 
-static ptrdiff_t window_row_bytes(const pool_job *job) {
+static ptrdiff_t window_row_bytes(const fc_pool_job *job) {
     const ptrdiff_t n = job->channels_last ? job->g.C : job->g.out[2];
     return gradient_bytes(job) + (ptrdiff_t)fc_align((size_t)n * sizeof(int32_t));
 }
 
 /* Window rows that cover one row of the image. */
-static void covering_slots(const pool_job *job, ptrdiff_t slots[2]) {
+static void covering_slots(const fc_pool_job *job, ptrdiff_t slots[2]) {
     const fc_pool *g = &job->g;
     for (int axis = 0; axis < 2; axis++) {
         const ptrdiff_t span = (g->kernel[axis] - 1) * g->dilation[axis] + 1;
@@ -34,17 +34,17 @@ static void covering_slots(const pool_job *job, ptrdiff_t slots[2]) {
     }
 }
 
-static size_t sums_bytes(const pool_job *job) {
-    return fc_align((size_t)(job->phase_stride * job->g.stride[2] * job->itemsize));
+static size_t sums_bytes(const fc_pool_job *job) {
+    return fc_align((size_t)(job->w.phase_stride * job->g.stride[2] * job->itemsize));
 }
 
-static size_t scratch_bytes(const pool_job *job) {
+static size_t scratch_bytes(const fc_pool_job *job) {
     ptrdiff_t slots[2];
     covering_slots(job, slots);
     return sums_bytes(job) + fc_align(fc_row_cache_bytes(slots, window_row_bytes(job)));
 }
 
-static scratch carve_scratch(const pool_job *job, int slot) {
+static scratch carve_scratch(const fc_pool_job *job, int slot) {
     scratch s;
     ptrdiff_t slots[2];
     covering_slots(job, slots);
@@ -54,7 +54,7 @@ static scratch carve_scratch(const pool_job *job, int slot) {
 }
 
 /* Gradient and cell numbers of n windows, contiguous and in the kernels' types. */
-static void load_windows(const pool_job *job, ptrdiff_t n, ptrdiff_t image, ptrdiff_t channel,
+static void load_windows(const fc_pool_job *job, ptrdiff_t n, ptrdiff_t image, ptrdiff_t channel,
                          const ptrdiff_t out[FC_SPATIAL], int axis, char *dst) {
     ptrdiff_t y = image * job->y.stride[0] + channel * job->y.stride[1];
     ptrdiff_t index = image * job->index.stride[0] + channel * job->index.stride[1];
@@ -90,7 +90,7 @@ static void load_windows(const pool_job *job, ptrdiff_t n, ptrdiff_t image, ptrd
     }
 }
 
-static void add_windows(const pool_job *job, ptrdiff_t n, const char *windows, int32_t cell,
+static void add_windows(const fc_pool_job *job, ptrdiff_t n, const char *windows, int32_t cell,
                         char *dx) {
     if (job->is_max)
         job->t->route_tap(n, windows, (const int32_t *)(windows + gradient_bytes(job)), cell, dx);
@@ -108,7 +108,7 @@ static ptrdiff_t window_at(const fc_pool *g, int axis, ptrdiff_t in, ptrdiff_t k
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
-static void add_window_row(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c, ptrdiff_t od,
+static void add_window_row(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c, ptrdiff_t od,
                            ptrdiff_t oh, ptrdiff_t kd, ptrdiff_t kh) {
     const fc_pool *g = &job->g;
     int fresh;
@@ -117,13 +117,13 @@ static void add_window_row(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff
         load_windows(job, g->out[2], n, c, (ptrdiff_t[]){od, oh, 0}, 4, windows);
     for (ptrdiff_t kw = 0; kw < g->kernel[2]; kw++) {
         const ptrdiff_t at = kw * g->dilation[2];
-        add_windows(job, g->out[2], windows, fc_pool_cell(g, kd, kh, kw),
-                    s->sums + (at % g->stride[2] * job->phase_stride + at / g->stride[2]) *
+        add_windows(job, g->out[2], windows, fc_cell(g, kd, kh, kw),
+                    s->sums + (at % g->stride[2] * job->w.phase_stride + at / g->stride[2]) *
                                   job->itemsize);
     }
 }
 
-static void gather_row(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c, ptrdiff_t id,
+static void gather_row(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c, ptrdiff_t id,
                        ptrdiff_t ih) {
     const fc_pool *g = &job->g;
     memset(s->sums, 0, sums_bytes(job));
@@ -137,15 +137,15 @@ static void gather_row(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c
     }
     char *dx = fc_at(&job->x, job->t->itemsize, n, c) +
                (id * job->x.stride[2] + ih * job->x.stride[3]) * job->itemsize;
-    const ptrdiff_t covered = FC_MAX(0, FC_MIN(g->in[2], job->extent - g->pad[2]));
-    job->t->merge_row(covered, g->stride[2], g->pad[2], s->sums, job->phase_stride, dx,
+    const ptrdiff_t covered = FC_MAX(0, FC_MIN(g->in[2], job->w.extent - g->pad[2]));
+    job->t->merge_row(covered, g->stride[2], g->pad[2], s->sums, job->w.phase_stride, dx,
                       job->x.stride[4]);
     job->t->fill(g->in[2] - covered, 0, dx + covered * job->x.stride[4] * job->itemsize,
                  job->x.stride[4]);
 }
 
 static void plane_task(void *context, ptrdiff_t task, int slot) {
-    const pool_job *job = context;
+    const fc_pool_job *job = context;
     const fc_pool *g = &job->g;
     scratch s = carve_scratch(job, slot);
     for (ptrdiff_t id = 0; id < g->in[0]; id++)
@@ -155,7 +155,7 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- channels last ------------------------------------------------------------------------- */
 
-static void gather_pixel(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t id, ptrdiff_t ih,
+static void gather_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t id, ptrdiff_t ih,
                          ptrdiff_t iw) {
     const fc_pool *g = &job->g;
     char *dx = fc_at(&job->x, job->t->itemsize, n, 0) +
@@ -171,14 +171,14 @@ static void gather_pixel(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t
                 if (ow < 0)
                     continue;
                 load_windows(job, g->C, n, 0, (ptrdiff_t[]){od, oh, ow}, 1, s->rows.data);
-                add_windows(job, g->C, s->rows.data, fc_pool_cell(g, kd, kh, kw), dx);
+                add_windows(job, g->C, s->rows.data, fc_cell(g, kd, kh, kw), dx);
             }
         }
     }
 }
 
 static void pixel_row_task(void *context, ptrdiff_t task, int slot) {
-    const pool_job *job = context;
+    const fc_pool_job *job = context;
     const fc_pool *g = &job->g;
     scratch s = carve_scratch(job, slot);
     const ptrdiff_t ih = task % g->in[1], id = task / g->in[1] % g->in[0];
@@ -188,32 +188,17 @@ static void pixel_row_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- the calls ----------------------------------------------------------------------------- */
 
-static fc_status run(pool_job *job, fc_dtype dtype) {
-    const fc_pool *g = &job->g;
+static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     const fc_status status = fc_pool_prepare(job, dtype);
-    if (status || g->N == 0)
+    if (status)
         return status;
-    const double work = (double)g->N * (double)g->C * (double)fc_volume(g->out) *
-                        (double)fc_volume(g->kernel);
-    const int threads = fc_threads_for(work);
     job->slot_bytes = scratch_bytes(job);
-    char *memory =
-        fc_workspace_acquire(fc_pool_scale_bytes(g) + (size_t)threads * job->slot_bytes);
-    if (!memory)
-        return FC_NO_MEMORY;
-    fc_pool_fill_scale(job, memory);
-    job->scratch = memory + fc_pool_scale_bytes(g);
-    if (job->channels_last)
-        fc_parallel_for(threads, g->N * g->in[0] * g->in[1], pixel_row_task, job);
-    else
-        fc_parallel_for(threads, g->N * g->C, plane_task, job);
-    fc_workspace_release(memory);
-    return FC_OK;
+    return fc_pool_run(job, plane_task, pixel_row_task, job->g.in);
 }
 
 fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
                                fc_index_kind kind, const fc_array *index, const fc_array *dx) {
-    pool_job job = {.g = *g, .x = *dx, .y = *dy, .index = *index, .is_max = 1, .index_kind = kind};
+    fc_pool_job job = {.g = *g, .x = *dx, .y = *dy, .index = *index, .is_max = 1, .index_kind = kind};
     if (kind != FC_INDEX_U8 && kind != FC_INDEX_I32)
         return FC_BAD_GEOMETRY;
     fc_tidy_width(&job.index, g->out);
@@ -222,7 +207,7 @@ fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array 
 
 fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
                                const fc_array *dy, const fc_array *dx) {
-    pool_job job = {.g = *g, .x = *dx, .y = *dy, .sum_kind = kind};
+    fc_pool_job job = {.g = *g, .x = *dx, .y = *dy, .sum_kind = kind};
     return run(&job, dtype);
 }
 

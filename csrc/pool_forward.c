@@ -2,68 +2,48 @@
  * Pooling, forward. A row of windows is reduced over its taps: with planes (NCHW) a tap is one
  * kernel cell of all windows of the row, laid out by split_row; with channels last it is the
  * channel vector of one pixel, read where it lies. */
-#include <string.h>
-
-#include "pool_rows.h"
+#include "pool.h"
 
 /* Scratch of one thread. */
 typedef struct {
-    row_cache rows;
-    const void **taps;
-    int32_t *cells, *arg;
+    fc_taps t;
+    int32_t *ids, *arg;
     char *result;
 } scratch;
 
-static void window_slots(const fc_pool *g, ptrdiff_t slots[2]) {
-    for (int axis = 0; axis < 2; axis++)
-        slots[axis] =
-            FC_MIN(g->in[axis], (g->kernel[axis] - 1) * g->dilation[axis] + 1);
+static size_t vector_length(const fc_pool_job *job) {
+    return (size_t)(job->channels_last ? job->g.C : job->g.out[2]);
 }
 
-static ptrdiff_t row_bytes(const pool_job *job) {
-    return (ptrdiff_t)fc_align((size_t)(job->phase_stride * job->g.stride[2] * job->itemsize));
+static size_t ids_bytes(const fc_pool_job *job) {
+    return fc_align((size_t)fc_volume(job->g.kernel) * sizeof(int32_t));
 }
 
-static ptrdiff_t vector_length(const pool_job *job) {
-    return job->channels_last ? job->g.C : job->g.out[2];
+static size_t scratch_bytes(const fc_pool_job *job) {
+    return fc_align(fc_taps_bytes(&job->w)) + ids_bytes(job) +
+           fc_align(vector_length(job) * sizeof(int32_t)) +
+           fc_align(vector_length(job) * (size_t)job->itemsize);
 }
 
-static size_t scratch_bytes(const pool_job *job) {
-    ptrdiff_t slots[2];
-    const size_t cells = (size_t)fc_volume(job->g.kernel), n = (size_t)vector_length(job);
-    window_slots(&job->g, slots);
-    return (job->channels_last ? 0 : fc_align(fc_row_cache_bytes(slots, row_bytes(job)))) +
-           fc_align(cells * sizeof(void *)) + fc_align(cells * sizeof(int32_t)) +
-           fc_align(n * sizeof(int32_t)) + fc_align(n * (size_t)job->itemsize);
-}
-
-static scratch carve_scratch(const pool_job *job, int slot) {
+static scratch carve_scratch(const fc_pool_job *job, int slot) {
     scratch s;
     char *memory = job->scratch + (size_t)slot * job->slot_bytes;
-    ptrdiff_t slots[2];
-    const size_t cells = (size_t)fc_volume(job->g.kernel), n = (size_t)vector_length(job);
-    window_slots(&job->g, slots);
-    if (!job->channels_last) {
-        fc_row_cache_init(&s.rows, slots, row_bytes(job), memory);
-        memory += fc_align(fc_row_cache_bytes(slots, row_bytes(job)));
-        /* padding is written once: rows never overwrite it */
-        job->t->fill(slots[0] * slots[1] * s.rows.row_bytes / job->itemsize,
-                     job->is_max ? -__builtin_inf() : 0, s.rows.data, 1);
-    }
-    s.taps = (const void **)memory;
-    s.cells = (int32_t *)(memory += fc_align(cells * sizeof(void *)));
-    s.arg = (int32_t *)(memory += fc_align(cells * sizeof(int32_t)));
-    s.result = memory + fc_align(n * sizeof(int32_t));
+    fc_taps_init(&s.t, &job->w, job->is_max ? -__builtin_inf() : 0, memory);
+    s.ids = (int32_t *)(memory + fc_align(fc_taps_bytes(&job->w)));
+    s.arg = (int32_t *)((char *)s.ids + ids_bytes(job));
+    s.result = (char *)s.arg + fc_align(vector_length(job) * sizeof(int32_t));
     return s;
 }
 
-/* A cell's number, or its plane offset from the window's first cell. */
-static int32_t cell_id(const pool_job *job, ptrdiff_t kd, ptrdiff_t kh, ptrdiff_t kw) {
+/* What is stored for a cell: its number, or its plane offset from the window's first cell. */
+static int32_t cell_id(const fc_pool_job *job, int32_t cell) {
     const fc_pool *g = &job->g;
-    if (job->index_kind == FC_INDEX_PLANE)
-        return (int32_t)((kd * g->dilation[0] * g->in[1] + kh * g->dilation[1]) * g->in[2] +
-                         kw * g->dilation[2]);
-    return fc_pool_cell(g, kd, kh, kw);
+    if (job->index_kind != FC_INDEX_PLANE)
+        return cell;
+    const ptrdiff_t kw = cell % g->kernel[2], kh = cell / g->kernel[2] % g->kernel[1];
+    const ptrdiff_t kd = cell / g->kernel[2] / g->kernel[1];
+    return (int32_t)((kd * g->dilation[0] * g->in[1] + kh * g->dilation[1]) * g->in[2] +
+                     kw * g->dilation[2]);
 }
 
 /* Plane offset of the first cell of window (od, oh, ow); negative inside the padding. */
@@ -77,7 +57,7 @@ static ptrdiff_t y_offset(const fc_array *y, ptrdiff_t od, ptrdiff_t oh, ptrdiff
     return od * y->stride[2] + oh * y->stride[3] + ow * y->stride[4];
 }
 
-static void store_index(const pool_job *job, ptrdiff_t n, const int32_t *arg, ptrdiff_t offset,
+static void store_index(const fc_pool_job *job, ptrdiff_t n, const int32_t *arg, ptrdiff_t offset,
                         ptrdiff_t stride, int64_t origin, ptrdiff_t origin_step) {
     if (job->index_kind == FC_INDEX_U8) {
         uint8_t *index = (uint8_t *)job->index.data + offset;
@@ -111,45 +91,8 @@ static int any_negative(ptrdiff_t n, const int32_t *arg) {
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
-/* The row of x as taps: phases of the stride, with padding around. Where one row is already a
- * run of windows (stride 1, nothing padded) it is read where it lies. */
-static const char *lay_out_row(const pool_job *job, scratch *s, const char *plane, ptrdiff_t id,
-                               ptrdiff_t ih) {
-    const fc_pool *g = &job->g;
-    const char *row = plane + (id * job->x.stride[2] + ih * job->x.stride[3]) * job->itemsize;
-    int fresh;
-    if (g->stride[2] == 1 && g->pad[2] == 0 && job->x.stride[4] == 1 && job->extent <= g->in[2])
-        return row;
-    char *dst = fc_row_cache_slot(&s->rows, id, ih, g->in[1], &fresh);
-    if (fresh)
-        job->t->split_row(FC_MIN(g->in[2], job->extent - g->pad[2]), g->stride[2], g->pad[2], row,
-                          job->x.stride[4], dst, job->phase_stride);
-    return dst;
-}
-
-static ptrdiff_t gather_row_taps(const pool_job *job, scratch *s, const char *plane, ptrdiff_t od,
-                                 ptrdiff_t oh) {
-    const fc_pool *g = &job->g;
-    ptrdiff_t d_first, d_last, h_first, h_last, taps = 0;
-    const ptrdiff_t d0 = od * g->stride[0] - g->pad[0], h0 = oh * g->stride[1] - g->pad[1];
-    fc_valid_range(d0, g->dilation[0], g->kernel[0], g->in[0], &d_first, &d_last);
-    fc_valid_range(h0, g->dilation[1], g->kernel[1], g->in[1], &h_first, &h_last);
-    for (ptrdiff_t kd = d_first; kd < d_last; kd++)
-        for (ptrdiff_t kh = h_first; kh < h_last; kh++) {
-            const char *row = lay_out_row(job, s, plane, d0 + kd * g->dilation[0],
-                                          h0 + kh * g->dilation[1]);
-            for (ptrdiff_t kw = 0; kw < g->kernel[2]; kw++) {
-                const ptrdiff_t at = kw * g->dilation[2];
-                s->taps[taps] = row + (at % g->stride[2] * job->phase_stride +
-                                       at / g->stride[2]) * job->itemsize;
-                s->cells[taps++] = cell_id(job, kd, kh, kw);
-            }
-        }
-    return taps;
-}
-
 /* Windows that hold -inf alone: their first cell inside the image is the maximum. */
-static void settle_infinite_row(const pool_job *job, scratch *s) {
+static void settle_infinite_row(const fc_pool_job *job, scratch *s) {
     const fc_pool *g = &job->g;
     for (ptrdiff_t ow = 0; ow < g->out[2]; ow++) {
         ptrdiff_t first, last;
@@ -157,19 +100,21 @@ static void settle_infinite_row(const pool_job *job, scratch *s) {
             continue;
         fc_valid_range(ow * g->stride[2] - g->pad[2], g->dilation[2], g->kernel[2], g->in[2],
                        &first, &last);
-        s->arg[ow] = s->cells[first];
+        s->arg[ow] = cell_id(job, s->t.cells[first]);
     }
 }
 
-static void reduce_plane_row(const pool_job *job, scratch *s, const char *plane, ptrdiff_t n,
+static void reduce_plane_row(const fc_pool_job *job, scratch *s, const char *plane, ptrdiff_t n,
                              ptrdiff_t c, ptrdiff_t od, ptrdiff_t oh) {
     const fc_pool *g = &job->g;
-    const ptrdiff_t taps = gather_row_taps(job, s, plane, od, oh), width = g->out[2];
+    const ptrdiff_t taps = fc_gather_taps(&job->w, &s->t, plane, od, oh), width = g->out[2];
     char *y = fc_at(&job->y, job->t->itemsize, n, c) +
               y_offset(&job->y, od, oh, 0) * job->itemsize;
     char *result = job->y.stride[4] == 1 ? y : s->result;
     if (job->is_max) {
-        job->t->max_taps(width, taps, s->taps, s->cells, result, s->arg);
+        for (ptrdiff_t i = 0; i < taps; i++)
+            s->ids[i] = cell_id(job, s->t.cells[i]);
+        job->t->max_taps(width, taps, s->t.taps, s->ids, result, s->arg);
         if (job->index_kind != FC_INDEX_NONE) {
             if (any_negative(width, s->arg))
                 settle_infinite_row(job, s);
@@ -179,7 +124,7 @@ static void reduce_plane_row(const pool_job *job, scratch *s, const char *plane,
                         job->index.stride[4], window_origin(g, od, oh, 0), g->stride[2]);
         }
     } else {
-        job->t->sum_taps(width, taps, s->taps, result);
+        job->t->sum_taps(width, taps, s->t.taps, result);
         if (job->sum_kind != FC_POOL_SUM)
             job->t->scale_row(width, result, 1, job->scale[0][od] * job->scale[1][oh],
                               job->scale[2], 1, result);
@@ -192,7 +137,7 @@ static void reduce_plane_row(const pool_job *job, scratch *s, const char *plane,
 }
 
 static void plane_task(void *context, ptrdiff_t task, int slot) {
-    const pool_job *job = context;
+    const fc_pool_job *job = context;
     const fc_pool *g = &job->g;
     scratch s = carve_scratch(job, slot);
     const ptrdiff_t n = task / g->C, c = task % g->C;
@@ -204,7 +149,7 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- channels last ------------------------------------------------------------------------- */
 
-static ptrdiff_t gather_pixel_taps(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od,
+static ptrdiff_t gather_pixel_taps(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od,
                                    ptrdiff_t oh, ptrdiff_t ow) {
     const fc_pool *g = &job->g;
     const ptrdiff_t out[FC_SPATIAL] = {od, oh, ow};
@@ -217,40 +162,40 @@ static ptrdiff_t gather_pixel_taps(const pool_job *job, scratch *s, ptrdiff_t n,
     for (ptrdiff_t kd = first[0]; kd < last[0]; kd++)
         for (ptrdiff_t kh = first[1]; kh < last[1]; kh++)
             for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
-                s->taps[taps] = fc_at(&job->x, job->t->itemsize, n, 0) +
+                s->t.taps[taps] = fc_at(&job->x, job->t->itemsize, n, 0) +
                                 y_offset(&job->x, start[0] + kd * g->dilation[0],
                                          start[1] + kh * g->dilation[1],
                                          start[2] + kw * g->dilation[2]) * job->itemsize;
-                s->cells[taps++] = cell_id(job, kd, kh, kw);
+                s->ids[taps++] = cell_id(job, fc_cell(g, kd, kh, kw));
             }
     return taps;
 }
 
-static void reduce_pixel(const pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od, ptrdiff_t oh,
+static void reduce_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od, ptrdiff_t oh,
                          ptrdiff_t ow) {
     const fc_pool *g = &job->g;
     const ptrdiff_t taps = gather_pixel_taps(job, s, n, od, oh, ow);
     char *y = fc_at(&job->y, job->t->itemsize, n, 0) +
               y_offset(&job->y, od, oh, ow) * job->itemsize;
     if (!job->is_max) {
-        job->t->sum_taps(g->C, taps, s->taps, y);
+        job->t->sum_taps(g->C, taps, s->t.taps, y);
         if (job->sum_kind != FC_POOL_SUM)
             job->t->scale_row(g->C, y, 1, job->scale[0][od] * job->scale[1][oh],
                               job->scale[2] + ow, 0, y);
         return;
     }
-    job->t->max_taps(g->C, taps, s->taps, s->cells, y, s->arg);
+    job->t->max_taps(g->C, taps, s->t.taps, s->ids, y, s->arg);
     if (job->index_kind == FC_INDEX_NONE)
         return;
     for (ptrdiff_t c = 0; c < g->C; c++)
         if (s->arg[c] < 0) /* -inf alone: the first cell inside the image */
-            s->arg[c] = s->cells[0];
+            s->arg[c] = s->ids[0];
     store_index(job, g->C, s->arg, n * job->index.stride[0] + y_offset(&job->index, od, oh, ow),
                 job->index.stride[1], window_origin(g, od, oh, ow), 0);
 }
 
 static void pixel_row_task(void *context, ptrdiff_t task, int slot) {
-    const pool_job *job = context;
+    const fc_pool_job *job = context;
     const fc_pool *g = &job->g;
     scratch s = carve_scratch(job, slot);
     const ptrdiff_t oh = task % g->out[1], od = task / g->out[1] % g->out[0];
@@ -261,32 +206,17 @@ static void pixel_row_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- the calls ----------------------------------------------------------------------------- */
 
-static fc_status run(pool_job *job, fc_dtype dtype) {
-    const fc_pool *g = &job->g;
+static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     const fc_status status = fc_pool_prepare(job, dtype);
-    if (status || g->N == 0)
+    if (status)
         return status;
-    const double work = (double)g->N * (double)g->C * (double)fc_volume(g->out) *
-                        (double)fc_volume(g->kernel);
-    const int threads = fc_threads_for(work);
     job->slot_bytes = scratch_bytes(job);
-    char *memory =
-        fc_workspace_acquire(fc_pool_scale_bytes(g) + (size_t)threads * job->slot_bytes);
-    if (!memory)
-        return FC_NO_MEMORY;
-    fc_pool_fill_scale(job, memory);
-    job->scratch = memory + fc_pool_scale_bytes(g);
-    if (job->channels_last)
-        fc_parallel_for(threads, g->N * g->out[0] * g->out[1], pixel_row_task, job);
-    else
-        fc_parallel_for(threads, g->N * g->C, plane_task, job);
-    fc_workspace_release(memory);
-    return FC_OK;
+    return fc_pool_run(job, plane_task, pixel_row_task, job->g.out);
 }
 
 fc_status fc_max_pool_forward(const fc_pool *g, fc_dtype dtype, const fc_array *x,
                               const fc_array *y, fc_index_kind kind, const fc_array *index) {
-    pool_job job = {.g = *g, .x = *x, .y = *y, .is_max = 1, .index_kind = kind};
+    fc_pool_job job = {.g = *g, .x = *x, .y = *y, .is_max = 1, .index_kind = kind};
     if (kind != FC_INDEX_NONE) {
         job.index = *index;
         fc_tidy_width(&job.index, g->out);
@@ -296,6 +226,6 @@ fc_status fc_max_pool_forward(const fc_pool *g, fc_dtype dtype, const fc_array *
 
 fc_status fc_sum_pool_forward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
                               const fc_array *x, const fc_array *y) {
-    pool_job job = {.g = *g, .x = *x, .y = *y, .sum_kind = kind};
+    fc_pool_job job = {.g = *g, .x = *x, .y = *y, .sum_kind = kind};
     return run(&job, dtype);
 }

@@ -117,6 +117,16 @@ static inline FC_INLINE void FC_(store_i32)(int32_t *p, IVEC v) {
 #endif
 }
 
+static inline FC_INLINE void FC_(store_i32_part)(int32_t *p, IVEC v, ptrdiff_t n) {
+#if FC_LANES > 1
+    for (ptrdiff_t i = 0; i < n; i++)
+        p[i] = (int32_t)v[i];
+#else
+    (void)n;
+    *p = (int32_t)v;
+#endif
+}
+
 /* max(v, 0) that keeps NaN. */
 static inline FC_INLINE VEC FC_(relu)(VEC v) {
     return FC_(select)(v < FC_(splat)(0), FC_(splat)(0), v);
