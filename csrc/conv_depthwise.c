@@ -18,8 +18,7 @@ typedef struct {
 
 typedef struct {
     fc_taps t;
-    char *all, *used; /* weights of every cell; of the cells behind the taps of a row */
-    char *row;
+    char *weights, *row;
 } scratch;
 
 static size_t weights_bytes(const depthwise_job *job) {
@@ -27,7 +26,7 @@ static size_t weights_bytes(const depthwise_job *job) {
 }
 
 static size_t scratch_bytes(const depthwise_job *job) {
-    return fc_align(fc_taps_bytes(&job->w)) + 2 * weights_bytes(job) +
+    return fc_align(fc_taps_bytes(&job->w)) + weights_bytes(job) +
            fc_align((size_t)job->g.out[2] * job->t->itemsize);
 }
 
@@ -35,9 +34,8 @@ static scratch carve_scratch(const depthwise_job *job, int slot) {
     scratch s;
     char *memory = job->scratch + (size_t)slot * job->slot_bytes;
     fc_taps_init(&s.t, &job->w, 0, memory);
-    s.all = memory + fc_align(fc_taps_bytes(&job->w));
-    s.used = s.all + weights_bytes(job);
-    s.row = s.used + weights_bytes(job);
+    s.weights = memory + fc_align(fc_taps_bytes(&job->w));
+    s.row = s.weights + weights_bytes(job);
     return s;
 }
 
@@ -71,21 +69,11 @@ static double load_bias(const depthwise_job *job, ptrdiff_t oc) {
 static void run_row(const depthwise_job *job, scratch *s, const char *plane, char *y, double bias,
                     ptrdiff_t od, ptrdiff_t oh) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, width = job->g.out[2];
-    const ptrdiff_t taps = fc_gather_taps(&job->w, &s->t, plane, od, oh);
-    const char *weights = s->all;
-    if (taps < fc_volume(job->g.kernel)) { /* rows outside the image are left out */
-        const ptrdiff_t run = job->g.kernel[2];
-        for (ptrdiff_t tap = 0; tap < taps; tap += run) {
-            const fc_copy copy = {.rows = 1, .cols = run, .dst_col = 1, .src_col = 1,
-                                  .src = s->all + s->t.cells[tap] * itemsize,
-                                  .dst = s->used + tap * itemsize};
-            job->t->copy_2d(&copy);
-        }
-        weights = s->used;
-    }
+    fc_gather_taps(&job->w, &s->t, plane, od, oh);
     y += (od * job->y.stride[2] + oh * job->y.stride[3]) * itemsize;
     char *result = job->y.stride[4] == 1 ? y : s->row;
-    job->t->weigh_taps(width, taps, s->t.taps, weights, bias, job->relu, result);
+    job->t->weigh_taps(width, fc_volume(job->g.kernel), s->t.taps, s->weights, bias, job->relu,
+                       result);
     if (result != y) {
         const fc_copy copy = {.rows = 1, .cols = width, .src = result, .src_col = 1, .dst = y,
                               .dst_col = job->y.stride[4]};
@@ -103,7 +91,7 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
     for (ptrdiff_t oc = group * ocs; oc < (group + 1) * ocs; oc++) {
         char *y = fc_at(&job->y, job->t->itemsize, n, oc);
         const double bias = load_bias(job, oc);
-        load_weights(job, oc, s.all);
+        load_weights(job, oc, s.weights);
         for (ptrdiff_t od = 0; od < g->out[0]; od++)
             for (ptrdiff_t oh = 0; oh < g->out[1]; oh++)
                 run_row(job, &s, plane, y, bias, od, oh);

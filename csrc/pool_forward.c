@@ -11,6 +11,17 @@ typedef struct {
     char *result;
 } scratch;
 
+/* What is stored for a cell: its number, or its plane offset from the window's first cell. */
+static int32_t cell_id(const fc_pool_job *job, int32_t cell) {
+    const fc_pool *g = &job->g;
+    if (job->index_kind != FC_INDEX_PLANE)
+        return cell;
+    const ptrdiff_t kw = cell % g->kernel[2], kh = cell / g->kernel[2] % g->kernel[1];
+    const ptrdiff_t kd = cell / g->kernel[2] / g->kernel[1];
+    return (int32_t)((kd * g->dilation[0] * g->in[1] + kh * g->dilation[1]) * g->in[2] +
+                     kw * g->dilation[2]);
+}
+
 static size_t vector_length(const fc_pool_job *job) {
     return (size_t)(job->channels_last ? job->g.C : job->g.out[2]);
 }
@@ -32,18 +43,9 @@ static scratch carve_scratch(const fc_pool_job *job, int slot) {
     s.ids = (int32_t *)(memory + fc_align(fc_taps_bytes(&job->w)));
     s.arg = (int32_t *)((char *)s.ids + ids_bytes(job));
     s.result = (char *)s.arg + fc_align(vector_length(job) * sizeof(int32_t));
+    for (int32_t cell = 0; cell < fc_volume(job->g.kernel); cell++)
+        s.ids[cell] = cell_id(job, cell);
     return s;
-}
-
-/* What is stored for a cell: its number, or its plane offset from the window's first cell. */
-static int32_t cell_id(const fc_pool_job *job, int32_t cell) {
-    const fc_pool *g = &job->g;
-    if (job->index_kind != FC_INDEX_PLANE)
-        return cell;
-    const ptrdiff_t kw = cell % g->kernel[2], kh = cell / g->kernel[2] % g->kernel[1];
-    const ptrdiff_t kd = cell / g->kernel[2] / g->kernel[1];
-    return (int32_t)((kd * g->dilation[0] * g->in[1] + kh * g->dilation[1]) * g->in[2] +
-                     kw * g->dilation[2]);
 }
 
 /* Plane offset of the first cell of window (od, oh, ow); negative inside the padding. */
@@ -91,33 +93,36 @@ static int any_negative(ptrdiff_t n, const int32_t *arg) {
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
+/* The first kernel cell of window `out` along an axis that is inside the image. */
+static ptrdiff_t first_inside(const fc_pool *g, int axis, ptrdiff_t out) {
+    ptrdiff_t first, last;
+    fc_valid_range(out * g->stride[axis] - g->pad[axis], g->dilation[axis], g->kernel[axis],
+                   g->in[axis], &first, &last);
+    return first;
+}
+
 /* Windows that hold -inf alone: their first cell inside the image is the maximum. */
-static void settle_infinite_row(const fc_pool_job *job, scratch *s) {
+static void settle_infinite_row(const fc_pool_job *job, scratch *s, ptrdiff_t od, ptrdiff_t oh) {
     const fc_pool *g = &job->g;
-    for (ptrdiff_t ow = 0; ow < g->out[2]; ow++) {
-        ptrdiff_t first, last;
-        if (s->arg[ow] >= 0)
-            continue;
-        fc_valid_range(ow * g->stride[2] - g->pad[2], g->dilation[2], g->kernel[2], g->in[2],
-                       &first, &last);
-        s->arg[ow] = cell_id(job, s->t.cells[first]);
-    }
+    const ptrdiff_t kd = first_inside(g, 0, od), kh = first_inside(g, 1, oh);
+    for (ptrdiff_t ow = 0; ow < g->out[2]; ow++)
+        if (s->arg[ow] < 0)
+            s->arg[ow] = s->ids[fc_cell(g, kd, kh, first_inside(g, 2, ow))];
 }
 
 static void reduce_plane_row(const fc_pool_job *job, scratch *s, const char *plane, ptrdiff_t n,
                              ptrdiff_t c, ptrdiff_t od, ptrdiff_t oh) {
     const fc_pool *g = &job->g;
-    const ptrdiff_t taps = fc_gather_taps(&job->w, &s->t, plane, od, oh), width = g->out[2];
+    const ptrdiff_t taps = fc_volume(g->kernel), width = g->out[2];
+    fc_gather_taps(&job->w, &s->t, plane, od, oh);
     char *y = fc_at(&job->y, job->t->itemsize, n, c) +
               y_offset(&job->y, od, oh, 0) * job->itemsize;
     char *result = job->y.stride[4] == 1 ? y : s->result;
     if (job->is_max) {
-        for (ptrdiff_t i = 0; i < taps; i++)
-            s->ids[i] = cell_id(job, s->t.cells[i]);
         job->t->max_taps(width, taps, s->t.taps, s->ids, result, s->arg);
         if (job->index_kind != FC_INDEX_NONE) {
             if (any_negative(width, s->arg))
-                settle_infinite_row(job, s);
+                settle_infinite_row(job, s, od, oh);
             store_index(job, width, s->arg,
                         n * job->index.stride[0] + c * job->index.stride[1] +
                             y_offset(&job->index, od, oh, 0),

@@ -6,11 +6,6 @@ size_t fc_row_cache_bytes(const ptrdiff_t slots[2], ptrdiff_t row_bytes) {
     return fc_align(count * sizeof(ptrdiff_t)) + count * (size_t)row_bytes;
 }
 
-static void forget(fc_row_cache *cache) {
-    for (ptrdiff_t i = 0; i < cache->slots[0] * cache->slots[1]; i++)
-        cache->tags[i] = -1;
-}
-
 void fc_row_cache_init(fc_row_cache *cache, const ptrdiff_t slots[2], ptrdiff_t row_bytes,
                        char *memory) {
     cache->slots[0] = slots[0];
@@ -18,7 +13,8 @@ void fc_row_cache_init(fc_row_cache *cache, const ptrdiff_t slots[2], ptrdiff_t 
     cache->row_bytes = row_bytes;
     cache->tags = (ptrdiff_t *)memory;
     cache->data = memory + fc_align((size_t)(slots[0] * slots[1]) * sizeof(ptrdiff_t));
-    forget(cache);
+    for (ptrdiff_t i = 0; i < slots[0] * slots[1]; i++)
+        cache->tags[i] = -1;
 }
 
 char *fc_row_cache_slot(fc_row_cache *cache, ptrdiff_t d, ptrdiff_t h, ptrdiff_t height,
@@ -46,28 +42,32 @@ static ptrdiff_t row_bytes(const fc_windows *w) {
     return (ptrdiff_t)fc_align((size_t)(w->phase_stride * w->g.stride[2]) * w->t->itemsize);
 }
 
+/* The row cache, one row of padding, taps, offsets. */
 size_t fc_taps_bytes(const fc_windows *w) {
-    const size_t cells = (size_t)fc_volume(w->g.kernel);
     ptrdiff_t slots[2];
     window_slots(&w->g, slots);
-    return fc_align(fc_row_cache_bytes(slots, row_bytes(w))) + fc_align(cells * sizeof(void *)) +
-           fc_align(cells * sizeof(int32_t));
+    return fc_align(fc_row_cache_bytes(slots, row_bytes(w))) + (size_t)row_bytes(w) +
+           fc_align((size_t)fc_volume(w->g.kernel) * sizeof(void *)) +
+           fc_align((size_t)w->g.kernel[2] * sizeof(ptrdiff_t));
 }
 
 void fc_taps_init(fc_taps *s, const fc_windows *w, double padding, char *memory) {
-    const size_t cells = (size_t)fc_volume(w->g.kernel);
+    const ptrdiff_t itemsize = (ptrdiff_t)w->t->itemsize;
     ptrdiff_t slots[2];
     window_slots(&w->g, slots);
     fc_row_cache_init(&s->rows, slots, row_bytes(w), memory);
+    memory += fc_align(fc_row_cache_bytes(slots, row_bytes(w)));
     /* padding is written once: laying out a row never touches it */
-    w->t->fill(slots[0] * slots[1] * s->rows.row_bytes / (ptrdiff_t)w->t->itemsize, padding,
-               s->rows.data, 1);
-    s->taps = (const void **)(memory + fc_align(fc_row_cache_bytes(slots, row_bytes(w))));
-    s->cells = (int32_t *)((char *)s->taps + fc_align(cells * sizeof(void *)));
-}
-
-void fc_taps_forget(fc_taps *s) {
-    forget(&s->rows);
+    w->t->fill(slots[0] * slots[1] * row_bytes(w) / itemsize, padding, s->rows.data, 1);
+    w->t->fill(row_bytes(w) / itemsize, padding, memory, 1);
+    s->padding = memory;
+    s->taps = (const void **)(memory + row_bytes(w));
+    s->offsets =
+        (ptrdiff_t *)((char *)s->taps + fc_align((size_t)fc_volume(w->g.kernel) * sizeof(void *)));
+    for (ptrdiff_t kw = 0; kw < w->g.kernel[2]; kw++) {
+        const ptrdiff_t at = kw * w->g.dilation[2], stride = w->g.stride[2];
+        s->offsets[kw] = (at % stride * w->phase_stride + at / stride) * itemsize;
+    }
 }
 
 /* Where one row is already a run of windows (stride 1, nothing padded) it is read where it lies. */
@@ -87,23 +87,18 @@ static const char *lay_out_row(const fc_windows *w, fc_taps *s, const char *plan
     return dst;
 }
 
-ptrdiff_t fc_gather_taps(const fc_windows *w, fc_taps *s, const char *plane, ptrdiff_t od,
-                         ptrdiff_t oh) {
+void fc_gather_taps(const fc_windows *w, fc_taps *s, const char *plane, ptrdiff_t od,
+                    ptrdiff_t oh) {
     const fc_pool *g = &w->g;
-    ptrdiff_t d_first, d_last, h_first, h_last, taps = 0;
-    const ptrdiff_t d0 = od * g->stride[0] - g->pad[0], h0 = oh * g->stride[1] - g->pad[1];
-    fc_valid_range(d0, g->dilation[0], g->kernel[0], g->in[0], &d_first, &d_last);
-    fc_valid_range(h0, g->dilation[1], g->kernel[1], g->in[1], &h_first, &h_last);
-    for (ptrdiff_t kd = d_first; kd < d_last; kd++)
-        for (ptrdiff_t kh = h_first; kh < h_last; kh++) {
-            const char *row =
-                lay_out_row(w, s, plane, d0 + kd * g->dilation[0], h0 + kh * g->dilation[1]);
-            for (ptrdiff_t kw = 0; kw < g->kernel[2]; kw++) {
-                const ptrdiff_t at = kw * g->dilation[2];
-                s->taps[taps] = row + (at % g->stride[2] * w->phase_stride + at / g->stride[2]) *
-                                          (ptrdiff_t)w->t->itemsize;
-                s->cells[taps++] = fc_cell(g, kd, kh, kw);
-            }
+    const void **tap = s->taps;
+    for (ptrdiff_t kd = 0; kd < g->kernel[0]; kd++) {
+        const ptrdiff_t id = od * g->stride[0] - g->pad[0] + kd * g->dilation[0];
+        for (ptrdiff_t kh = 0; kh < g->kernel[1]; kh++) {
+            const ptrdiff_t ih = oh * g->stride[1] - g->pad[1] + kh * g->dilation[1];
+            const int inside = id >= 0 && id < g->in[0] && ih >= 0 && ih < g->in[1];
+            const char *row = inside ? lay_out_row(w, s, plane, id, ih) : s->padding;
+            for (ptrdiff_t kw = 0; kw < g->kernel[2]; kw++)
+                *tap++ = row + s->offsets[kw];
         }
-    return taps;
+    }
 }

@@ -42,22 +42,19 @@ typedef struct {
 
 void fc_windows_init(fc_windows *w, const fc_pool *g, const fc_array *x, const fc_kernels *t);
 
-/* Scratch of one thread: laid-out rows, taps and the number of the cell behind each. */
+/* Scratch of one thread: laid-out rows, and the taps of one output row, one for each kernel cell. */
 typedef struct {
     fc_row_cache rows;
+    const char *padding; /* a row of nothing else */
     const void **taps;
-    int32_t *cells;
+    ptrdiff_t *offsets; /* bytes from a laid-out row to the run of each kernel column */
 } fc_taps;
 
 size_t fc_taps_bytes(const fc_windows *w);
 void fc_taps_init(fc_taps *s, const fc_windows *w, double padding, char *memory);
-/* New image plane: rows laid out before are of another one. */
-void fc_taps_forget(fc_taps *s);
 
-/* The taps of output row (od, oh) that lie inside the plane's depth and height; returns how many.
- * Elements outside its width are padding. */
-ptrdiff_t fc_gather_taps(const fc_windows *w, fc_taps *s, const char *plane, ptrdiff_t od,
-                         ptrdiff_t oh);
+/* Sets the taps of output row (od, oh); what lies outside the image is padding. */
+void fc_gather_taps(const fc_windows *w, fc_taps *s, const char *plane, ptrdiff_t od, ptrdiff_t oh);
 
 /* Number of a kernel cell, counted over the kernel. */
 static inline int32_t fc_cell(const fc_pool *g, ptrdiff_t kd, ptrdiff_t kh, ptrdiff_t kw) {

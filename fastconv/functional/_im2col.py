@@ -11,8 +11,9 @@ from fastconv import _core
 
 def _columns(g, x):
     """Columns (N, G, C/G * taps, pixels)."""
-    cols = _core.im2col(g, x)
-    return cols.reshape(g.N, g.geometry.groups, -1, cols.shape[2])
+    groups = g.geometry.groups
+    _, rows, pixels = g.cols_shape
+    return _core.im2col(g, x).reshape(g.N, groups, rows // groups, pixels)
 
 
 def _filters(g, w):
@@ -25,7 +26,7 @@ def _outputs(g, dy):
     """dy as (N, G, OC/G, pixels)."""
     groups = g.geometry.groups
     dy = np.moveaxis(dy, -1, 1) if g.channels_last else dy
-    return dy.reshape(g.N, groups, g.OC // groups, -1)
+    return dy.reshape(g.N, groups, g.OC // groups, g.cols_shape[2])
 
 
 def forward(g, x, w, b, relu, out):
@@ -44,15 +45,12 @@ def forward(g, x, w, b, relu, out):
 
 def input_grad(g, dy, w):
     cols = np.matmul(_filters(g, w).swapaxes(1, 2), _outputs(g, dy))
-    return _core.col2im(g, cols.reshape(g.N, -1, cols.shape[-1]))
+    return _core.col2im(g, cols.reshape(g.cols_shape))
 
 
 def weight_grad(g, dy, x):
-    dw = np.zeros((g.geometry.groups, g.OC // g.geometry.groups, g.w_shape[1] * _taps(g)), x.dtype)
+    groups = g.geometry.groups
+    dw = np.zeros((groups, g.OC // groups, g.cols_shape[1] // groups), x.dtype)
     for dy_n, cols_n in zip(_outputs(g, dy), _columns(g, x), strict=True):
         dw += np.matmul(dy_n, cols_n.swapaxes(1, 2))
     return dw.reshape(g.w_shape)
-
-
-def _taps(g):
-    return int(np.prod(g.geometry.kernel))
