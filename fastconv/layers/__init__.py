@@ -1,0 +1,27 @@
+"""Layers: the functions of `fastconv.functional` with their parameters and their memory.
+
+A layer has ``forward(x)``, which keeps what ``backward(dy)`` needs, ``params`` and ``grads``;
+``layer(x)`` evaluates and keeps nothing. Names, arguments, initial shapes and state dictionaries
+are those of ``torch.nn``.
+"""
+
+from fastconv.layers.activation import ReLU
+from fastconv.layers.base import Layer
+from fastconv.layers.container import Sequential
+from fastconv.layers.conv import Conv2d, ConvTranspose2d
+from fastconv.layers.linear import Flatten, Linear
+from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
+
+__all__ = [
+    "AvgPool2d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "LPPool2d",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Sequential",
+]

@@ -1,0 +1,173 @@
+"""What all layers share: parameters, modes, and what is kept between forward and backward."""
+
+import numpy as np
+
+
+class Layer:
+    """Base class of all layers.
+
+    A layer is a pair of functions of `fastconv.functional` with the memory that the pair needs.
+    A subclass gives three methods and never sees the bookkeeping:
+
+    - ``_forward(x)`` returns the output and what the backward pass needs (anything but None);
+    - ``_backward(dy, kept, need_dx)`` stores the parameter gradients in ``grads`` and returns the
+      input gradient, or None if `need_dx` is false;
+    - ``output_shape(in_shape)``;
+
+    and ``_infer(x)``, the output alone in evaluation mode, where that differs from ``_forward``.
+
+    Parameters
+    ----------
+    **params : ndarray
+        The trainable arrays by name. None means that the layer has no such parameter.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        Trainable arrays. Optimizers update them in place.
+    grads : dict of str to ndarray
+        Gradients of the last `backward`, with the keys and shapes of `params`; zero before.
+    training : bool
+        True in training mode. Matters to layers that act differently there, such as dropout.
+    """
+
+    _kept = None
+
+    def __init__(self, **params):
+        self.params = {name: value for name, value in params.items() if value is not None}
+        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+        self.training = True
+
+    def forward(self, x):
+        """Compute the output and keep what `backward` needs: references, not copies."""
+        y, self._kept = self._forward(x)
+        return y
+
+    def __call__(self, x):
+        """Compute the output in evaluation mode and keep nothing for `backward`."""
+        self._kept = None
+        return self._infer(x)
+
+    def backward(self, dy, *, need_dx=True):
+        """Turn the loss gradient of the output into that of the input; fill `grads`.
+
+        Parameters
+        ----------
+        dy : ndarray
+            Gradient of the loss with respect to the output of the last `forward`.
+        need_dx : bool
+            False where nobody reads the input gradient, as for the image that enters the first
+            layer: it is not computed then.
+
+        Returns
+        -------
+        ndarray or None
+            Gradient with respect to the input; None if `need_dx` is false.
+
+        Raises
+        ------
+        RuntimeError
+            If `forward` was not called before, or `layer(x)` was called since.
+        """
+        if self._kept is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward needs what forward keeps: call y = "
+                "layer.forward(x) before layer.backward(dy). layer(x) only evaluates: it keeps "
+                "nothing and drops what an earlier forward kept"
+            )
+        return self._backward(dy, self._kept, need_dx)
+
+    def output_shape(self, in_shape):
+        """Shape of the output for an input of shape `in_shape`, both with the batch size."""
+        raise NotImplementedError
+
+    def train(self, mode=True):
+        """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self):
+        """Switch to evaluation mode; returns the layer."""
+        return self.train(False)
+
+    def state_dict(self):
+        """Copies of all parameters by name, with PyTorch's names and shapes."""
+        return {name: value.copy() for name, value in self.params.items()}
+
+    def load_state_dict(self, state):
+        """Set all parameters from a dict of arrays; nothing changes unless all of them fit.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            As `state_dict` returns it: from this library, from ``numpy.load`` of an .npz file, or
+            from a PyTorch module of the same structure. Values are copied, and converted to the
+            layer's dtype.
+
+        Raises
+        ------
+        ValueError
+            Lists every missing key, unexpected key and wrong shape.
+        """
+        params = self.params
+        arrays = {name: np.asarray(state[name]) for name in params if name in state}
+        problems = [f'missing key "{name}"' for name in params if name not in state]
+        problems += [f'unexpected key "{name}"' for name in state if name not in params]
+        problems += [
+            f'"{name}" has shape {value.shape}, expected {params[name].shape}'
+            for name, value in arrays.items()
+            if value.shape != params[name].shape
+        ]
+        problems += [
+            f'"{name}" has dtype {value.dtype}, expected {params[name].dtype}'
+            for name, value in arrays.items()
+            if not np.can_cast(value.dtype, params[name].dtype, "same_kind")
+        ]
+        if problems:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: " + "; ".join(problems))
+        for name, value in arrays.items():
+            np.copyto(params[name], value, casting="same_kind")
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._repr_arguments()})"
+
+    def _repr_arguments(self):
+        return ""
+
+    def __getstate__(self):
+        # Copies and pickles hold the layer, not the images that happened to pass last.
+        return {name: v for name, v in self.__dict__.items() if name != "_kept"}
+
+    def _infer(self, x):
+        return self._forward(x)[0]
+
+    def _forward(self, x):
+        raise NotImplementedError
+
+    def _backward(self, dy, kept, need_dx):
+        raise NotImplementedError
+
+
+def he_normal(shape, fan_in, dtype, rng):
+    """Draw initial weights from a normal distribution with variance 2 / fan_in.
+
+    The factor 2 makes up for the half that a ReLU sets to zero, so that values neither fade nor
+    grow with depth. This is what the lecture recommends (CS231n, "Neural Networks Part 2", weight
+    initialization, with biases of zero); PyTorch's default has a sixth of this variance.
+
+    References
+    ----------
+    K. He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype={dtype}, expected float32 or float64")
+    weight = np.random.default_rng(rng).standard_normal(shape, dtype)
+    weight *= np.sqrt(2 / fan_in, dtype=dtype)
+    return weight
+
+
+def any_images(C, layout):
+    """Shape of images on which every sensible window fits: to check arguments without data."""
+    side = 2**20
+    return (0, side, side, C) if layout == "NHWC" else (0, C, side, side)
