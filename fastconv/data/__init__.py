@@ -1,0 +1,5 @@
+"""Data that comes with the package."""
+
+from fastconv.data.digits import load_digits
+
+__all__ = ["load_digits"]
