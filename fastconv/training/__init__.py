@@ -1,0 +1,6 @@
+"""Training: optimizers, the loop around them, and evaluation."""
+
+from fastconv.training.optim import SGD, Adam, Optimizer
+from fastconv.training.trainer import Step, accuracy, evaluate, fit, predict
+
+__all__ = ["SGD", "Adam", "Optimizer", "Step", "accuracy", "evaluate", "fit", "predict"]
