@@ -540,6 +540,7 @@ def main() -> int:
         "--module", default="fastconv.functional", help="what to check (or fastconv.reference)"
     )
     args = parser.parse_args()
+    torch.set_num_threads(1)  # its idle workers would spin beside ours
     F = importlib.import_module(args.module)
     numbers = range(args.cases) if args.only is None else [args.only]
 

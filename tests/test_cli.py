@@ -35,6 +35,8 @@ MISTAKES = {
     "operation": (["bench", "--op", "sideways"], "sideways"),
     "dtype": (["bench", "--dtype", "float16"], "float16"),
     "batch of nothing": (["bench", "--batch", "0"], "--batch"),
+    "batch without end": (["bench", "--batch", "99999999999999999999"], "--batch"),
+    "too many threads": (["bench", "--threads", "1000"], "--threads"),
     "half a thread": (["bench", "--threads", "1.5"], "--threads"),
     "option without value": (["bench", "--filter"], "--filter"),
     "JSON to nowhere": (["bench", "--json", "/no/such/folder/x.json"], "/no/such/folder/x.json"),

@@ -143,15 +143,15 @@ def _max_pool(case, x, dy):
     return {
         "numpy": lambda: loops.max_pool(x, case),
         "indices": lambda: F.max_pool2d(x, case.kernel, return_indices=True, **options),
-        "compact": lambda: F.pooling.max_pool_window(x, case.kernel, **options),
+        "compact": lambda: F.max_pool_window(x, case.kernel, **options),
     }
 
 
 def _max_pool_grad(case, x, dy):
     options = _pool_options(case)
     indices = F.max_pool2d(x, case.kernel, return_indices=True, **options)[1]
-    offsets = F.pooling.max_pool_window(x, case.kernel, **options)[1]
-    back = F.pooling.max_pool_window_backward
+    offsets = F.max_pool_window(x, case.kernel, **options)[1]
+    back = F.max_pool_window_backward
     return {
         "numpy": lambda: loops.max_pool_grad(dy, indices, case),
         "indices": lambda: F.max_pool2d_backward(dy, indices, x.shape),

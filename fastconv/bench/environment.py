@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import fastconv
+from fastconv import _core
 
 
 def environment() -> dict:
@@ -32,6 +33,7 @@ def environment() -> dict:
         "features": [name for name, present in fastconv.cpu_features().items() if present],
         "threads": fastconv.get_num_threads(),
         "blas": blas(),
+        "build": build(),
     }
 
 
@@ -79,6 +81,16 @@ def blas() -> dict:
         info["threads"] = pool["num_threads"]
     info["coretype"] = os.environ.get("OPENBLAS_CORETYPE")
     return info
+
+
+def build() -> dict:
+    """The compiled module: its file, its size and the compiler."""
+    module = Path(_core.__file__)
+    return {
+        "module": str(module),
+        "bytes": module.stat().st_size,
+        "compiler": getattr(_core, "compiler", "unknown"),
+    }
 
 
 def _blas_pools() -> list[dict]:

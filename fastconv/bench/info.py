@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
 def rows(found: dict) -> list[tuple[str, str]]:
     """The table: a word and what was found."""
-    cpu, blas = found["cpu"], found["blas"]
+    cpu, blas, build = found["cpu"], found["blas"], found["build"]
     caches = ", ".join(f"{name} {size}" for name, size in cpu["caches"].items())
     threads = f", {plural(blas['threads'], 'thread')}" if blas.get("threads") else ""
     kernels = f", {blas['kernels']} kernels" if blas.get("kernels") else ""
@@ -38,7 +38,10 @@ def rows(found: dict) -> list[tuple[str, str]]:
         ("NumPy", found["numpy"]),
         ("BLAS", f"{blas['name']} {blas['version']}{kernels}{threads}".strip()),
         ("Python", f"{found['python']}, {found['system']}"),
-        ("built with", found["build"]),
+        (
+            "build",
+            f"{build['module']}, {build['bytes'] / 1e6:.2f} MB, compiler {build['compiler']}",
+        ),
     ]
 
 
