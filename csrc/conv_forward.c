@@ -42,9 +42,11 @@ static char *weight_panel(const conv_job *job, ptrdiff_t group, const fc_sum_blo
     return job->weights + offset * (ptrdiff_t)job->t->itemsize;
 }
 
+/* Whether a filter is one run of elements, channels outermost; axes of size 1 do not matter. */
 static int weights_are_dense(const conv_job *job) {
     const ptrdiff_t *s = job->w.stride, *k = job->g.kernel;
-    return s[4] == 1 && s[3] == k[2] && s[2] == k[1] * k[2] && s[1] == k[0] * k[1] * k[2];
+    return (job->g.C == job->g.G || s[1] == fc_volume(k)) && (k[2] == 1 || s[4] == 1) &&
+           (k[1] == 1 || s[3] == k[2]) && (k[0] == 1 || s[2] == k[1] * k[2]);
 }
 
 static void pack_weight_panel(const conv_job *job, ptrdiff_t group, const fc_sum_block *b,
