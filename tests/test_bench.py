@@ -24,7 +24,7 @@ from fastconv.bench.cases import (
     select,
 )
 from fastconv.bench.command import FULL, QUICK, measure_case, run
-from fastconv.bench.environment import environment
+from fastconv.bench.environment import environment, others_share
 from fastconv.bench.report import (
     Measured,
     PlainReport,
@@ -472,6 +472,11 @@ def test_environment_goes_into_json():
     assert json.loads(json.dumps(found)) == found
     assert found["isa"] in found["available_isas"]
     assert found["threads"] >= 1 and found["cpu"]["usable_cores"] >= 1
+
+
+def test_share_of_others_is_a_share():
+    share = others_share(0.05)
+    assert share is None or 0 <= share <= 1
 
 
 # ---- the scripts in benchmarks/ -----------------------------------------------------------------

@@ -16,7 +16,7 @@ import fastconv
 from fastconv import _core
 from fastconv.bench.candidates import prepare
 from fastconv.bench.cases import OP_CHOICES, OPERATIONS, select
-from fastconv.bench.environment import blas_threads, environment, plural
+from fastconv.bench.environment import blas_threads, environment, others_share, plural
 from fastconv.bench.report import Measured, Result, make_report, means, right
 from fastconv.bench.timing import compare
 
@@ -165,6 +165,7 @@ def measure(args: argparse.Namespace, plan: list, threads: int) -> int:
         blas_control = stack.enter_context(blas_threads(threads))
         machine = environment()
         machine["blas"]["control"] = blas_control
+        machine["others_share"] = others_share()
         # limits: the best of five tries, other programs can only make them lower
         machine["peak"] = max(
             _core.measure_peak(args.dtype, threads, budget.roof_time) for _ in range(5)
@@ -242,6 +243,11 @@ def header(args: argparse.Namespace, machine: dict) -> list[str]:
         lines.append(
             f"warning  OPENBLAS_CORETYPE={blas['coretype']} chooses NumPy's BLAS kernels: im2col "
             "may be slower than NumPy can be"
+        )
+    if (machine["others_share"] or 0) > 0.1:
+        lines.append(
+            f"warning  other programs use {machine['others_share']:.0%} of the processors: numbers "
+            "are too low, those of im2col most of all, as OpenBLAS waits for all its threads"
         )
     return lines
 

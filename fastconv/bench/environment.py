@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import re
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +53,24 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def others_share(seconds: float = 0.3) -> float | None:
+    """Share of the machine's processors in use while this process sleeps; None if unknown."""
+
+    def ticks() -> tuple[int, int]:
+        first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
+        user, nice, system, idle, waiting, *rest = map(int, first.split()[1:9])
+        return user + nice + system + sum(rest), idle + waiting
+
+    try:
+        busy, idle = ticks()
+        time.sleep(seconds)
+        busy_later, idle_later = ticks()
+    except (OSError, ValueError):  # no Linux
+        return None
+    passed = busy_later - busy + idle_later - idle
+    return (busy_later - busy) / passed if passed > 0 else None
 
 
 def caches() -> dict[str, str]:
