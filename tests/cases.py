@@ -57,11 +57,11 @@ class ConvCase:
         x_shape = self.x_shape if layout == first else channels_last_shape(self.x_shape)
         return _geometry.conv_geometry(x_shape, self.w_shape, **self.parameters, layout=layout)
 
-    def arrays(self, dtype, rng, layout=None):
-        """Random x, w, b and dy, x and dy in the order of `layout`."""
+    def arrays(self, dtype, rng, layout=None, draw=None):
+        """Random x, w, b and dy, x and dy in the order of `layout`, by default uniform in -1, 1."""
         g = self.geometry(layout)
         shapes = (g.x_shape, g.w_shape, (g.OC,), g.y_shape)
-        return tuple(uniform(shape, dtype, rng) for shape in shapes)
+        return tuple((draw or uniform)(shape, dtype, rng) for shape in shapes)
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,32 @@ CONV_CASES = [
     ConvCase("depthwise", (1, 5, 4, 5, 6), 5, (3, 3, 3), padding=1, groups=5),
     ConvCase("kernel-is-image", (2, 3, 3, 4, 5), 4, (3, 4, 5)),
     ConvCase("no-images", (0, 2, 3, 3, 3), 2, (2, 2, 2)),
+]
+
+# Large enough that every level of blocking has several blocks, which test_conv.py checks.
+LARGE_CONV_CASES = [
+    ConvCase("channel-blocks", (1, 400, 5, 6), 9, (3, 3), padding=1),
+    ConvCase("tap-blocks", (1, 1, 80, 81), 2, (79, 79)),
+    ConvCase("361-taps", (1, 1, 20, 20), 5, (19, 19)),
+    ConvCase("343-taps", (1, 2, 9, 8, 10), 5, (7, 7, 7), padding=(1, 0, 2)),
+    ConvCase("pixel-blocks", (2, 6, 47, 53), 13, (3, 3)),
+    ConvCase("filter-blocks", (1, 150, 3, 1), 389, (3, 3), padding=1),
+    ConvCase("tiny-maps", (67, 19, 2, 2), 29, (3, 3), padding=1),
+    ConvCase("one-pixel-maps", (131, 67, 1, 1), 71, (1, 1)),
+    ConvCase("16-MB-of-weights", (1, 1024, 4, 4), 600, (3, 3), padding=1),
+    ConvCase("16-MB-of-weights-in-groups", (1, 1024, 4, 4), 1024, (3, 3), padding=1, groups=2),
+    ConvCase("stride-2", (2, 16, 29, 31), 24, (3, 3), stride=2, padding=1),
+    ConvCase("stride-3", (1, 17, 40, 41), 24, (5, 5), stride=3, padding=2),
+    ConvCase("stride-2-3d", (1, 5, 13, 14, 15), 9, (3, 3, 3), stride=2, padding=1),
+    ConvCase("groups", (2, 24, 15, 17), 36, (3, 3), padding=1, groups=4),
+    ConvCase("depthwise", (3, 40, 33, 35), 40, (3, 3), padding=1, groups=40),
+    ConvCase("depthwise-stride", (2, 37, 33, 35), 74, (5, 5), stride=2, padding=2, groups=37),
+    ConvCase("1x1", (2, 130, 14, 13), 70, (1, 1)),
+    ConvCase("dilation", (1, 16, 40, 41), 20, (3, 3), padding=3, dilation=3),
+    ConvCase("long", (2, 40, 1001), 30, (5,), padding=2),
+    ConvCase("row-blocks-of-the-weight-gradient", (1, 16, 400, 401), 3, (3, 3)),
+    ConvCase("column-blocks-of-the-weight-gradient", (1, 24, 100_001), 2, (2,)),
+    ConvCase("bands-of-the-weight-gradient", (5, 32, 170, 171), 2, (1, 1), padding=1),
 ]
 
 POOL_CASES = [

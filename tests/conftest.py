@@ -3,6 +3,7 @@
 import os
 import secrets
 import zlib
+from contextlib import contextmanager
 
 import hypothesis
 import numpy as np
@@ -62,16 +63,38 @@ def _isas():
         return []
 
 
-@pytest.fixture(params=_isas())
-def isa(request):
-    """Runs the test once for each ISA, with its kernels in use."""
+@contextmanager
+def _using_isa(name):
     import fastconv
     from fastconv import _core
 
     previous = fastconv.isa()
-    _core.set_isa(request.param)
-    yield request.param
+    _core.set_isa(name)
+    yield name
     _core.set_isa(previous)
+
+
+@pytest.fixture(params=_isas())
+def isa(request):
+    """Runs the test once for each ISA, with its kernels in use."""
+    with _using_isa(request.param) as name:
+        yield name
+
+
+def _algos():
+    """(isa, algo) pairs; the naive loops are the same code whatever the ISA."""
+    isas = _isas()
+    return [(isa, algo) for algo in ("gemm", "im2col") for isa in isas] + [
+        (isa, "naive") for isa in isas[:1]
+    ]
+
+
+@pytest.fixture(params=_algos(), ids="-".join)
+def algo(request):
+    """Runs the test once for each algorithm of convolution and each ISA it depends on."""
+    isa, name = request.param
+    with _using_isa(isa):
+        yield name
 
 
 @pytest.fixture(params=[1, 2, 4], ids=lambda n: f"{n}threads")

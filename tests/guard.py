@@ -110,10 +110,15 @@ def _copy_into(memory, start, array):
     return copy
 
 
+def _poison(dtype):
+    """What stands in gaps: NaN, or the largest value of an integer dtype."""
+    return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
+
+
 def restride(array, rng):
     """An equal array with a random memory layout: permuted axes, gaps, negative strides.
 
-    The gaps are filled with NaN, or with the largest value of an integer dtype.
+    The gaps hold what must not be read.
     """
     order = rng.permutation(array.ndim)
     steps = rng.integers(1, 4, array.ndim)
@@ -122,8 +127,7 @@ def restride(array, rng):
     extents = [
         start + max(size, 1) * step for start, size, step in zip(starts, sizes, steps, strict=True)
     ]
-    poison = np.nan if array.dtype.kind == "f" else np.iinfo(array.dtype).max
-    memory = np.full(extents, poison, array.dtype)
+    memory = np.full(extents, _poison(array.dtype), array.dtype)
     slices = [
         slice(start, start + size * step, step)
         for start, size, step in zip(starts, sizes, steps, strict=True)
@@ -132,3 +136,35 @@ def restride(array, rng):
     copy = memory[(..., *slices)][(..., *flips)].transpose(np.argsort(order))
     copy[...] = array
     return copy
+
+
+def cropped(array):
+    """An equal array cut out of the middle of a larger one, with gaps between its rows."""
+    memory = np.full([size + 3 for size in array.shape], _poison(array.dtype), array.dtype)
+    copy = memory[tuple([slice(1, 1 + size) for size in array.shape])]
+    copy[...] = array
+    return copy
+
+
+def scattered(shape, dtype, rng):
+    """An array of NaN in a random memory layout, and a function that fails if a gap was filled."""
+    array = restride(np.full(shape, np.nan, dtype), rng)
+
+    def check():
+        content = array.copy()
+        array[...] = np.nan
+        changed = np.flatnonzero(~np.isnan(array.base))
+        array[...] = content
+        assert not changed.size, f"element {changed[0]} between those of the array was overwritten"
+
+    return array, check
+
+
+def spoil_heap(shape, dtype):
+    """Free an array of NaN, whose memory the next array of this shape is likely to get.
+
+    A result that NumPy allocates cannot start between guards. Like this, elements that nobody
+    writes show up as NaN and not as the right values of the call before.
+    """
+    arrays = [np.full(shape, np.nan, dtype) for _ in range(2)]
+    del arrays
