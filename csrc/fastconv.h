@@ -55,19 +55,26 @@ fc_status fc_pool_check(const fc_pool *g);
 /* ---- convolution ----------------------------------------------------------------------- */
 
 /* What a convolution will do: chosen by fc_plan_conv from the geometry, the kernels' tile sizes,
- * the caches and the thread count alone, so that the same call always sums in the same order. */
+ * the caches and the thread count alone, so that the same call always sums in the same order.
+ *
+ * The tile multiplies a panel of one operand, broadcast, by a panel of the other, in vectors. By
+ * default pixels are the vectors; swapped, output channels are: small maps then waste no lanes,
+ * and channels-last outputs are written in whole vectors. */
 typedef struct {
-    ptrdiff_t mr, nr;                        /* tile: output channels x pixels */
+    int swapped;
+    int weights_in_tasks; /* one pixel block: weights are packed where they are used, once */
+    int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
+    ptrdiff_t oc_panel, pixel_panel;         /* the tile: output channels x pixels */
     ptrdiff_t channel_block, tap_block;      /* a block of the summed axis: channels x filter taps */
-    ptrdiff_t pixel_block, pixel_blocks;     /* output pixels a task computes (multiple of nr) */
-    ptrdiff_t oc_block, oc_blocks;           /* output channels a task computes (multiple of mr) */
+    ptrdiff_t pixel_block, pixel_blocks;     /* output pixels a task computes, whole panels */
+    ptrdiff_t oc_block, oc_blocks;           /* output channels a task computes, whole panels */
     ptrdiff_t group_chunk, oc_chunk;         /* groups, channels of each, with weights packed at once */
     int threads;                             /* slots of scratch memory, at most that many threads */
     size_t workspace_bytes;                  /* scratch memory of the call, all threads together */
     double multiply_adds;
 } fc_conv_plan;
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, fc_conv_plan *plan);
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan);
 
 fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                           const fc_array *bias, const fc_array *y, int relu);

@@ -11,11 +11,15 @@
 /* Widest tile of all instruction sets: drivers keep one tile on the stack. */
 #define FC_MAX_MR 14
 #define FC_MAX_NR 32
-#define FC_MAX_PANELS 512 /* in a pixel block: 1024 pixels, the narrowest tile is 2 wide */
 
 /* ---- kernels ---------------------------------------------------------------------------- */
 
-typedef enum { FC_INIT_ZERO, FC_INIT_LOAD, FC_INIT_BIAS } fc_init;
+typedef enum {
+    FC_INIT_ZERO,
+    FC_INIT_LOAD,        /* c itself */
+    FC_INIT_BIAS,        /* bias[m] in every column */
+    FC_INIT_BIAS_COLUMNS /* bias[n] in every row */
+} fc_init;
 
 /* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
  * k runs over k_outer rows of k_inner steps; a is packed, its steps are m apart; b moves by b_step
@@ -27,7 +31,7 @@ typedef struct {
     ptrdiff_t b_step, b_row;
     void *c;
     ptrdiff_t ldc;
-    const void *bias; /* [m], read with FC_INIT_BIAS */
+    const void *bias; /* [m] or [vectors*lanes] */
     fc_init init;
     int relu;
 } fc_tile;

@@ -21,18 +21,55 @@ static void plan_sum(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) 
     plan->channel_block = plan->tap_block < taps ? 1 : block;
 }
 
+/* Vector FMAs for one step of the summed axis, if `along` elements lie along the vectors. */
+static double step_cost(ptrdiff_t along, ptrdiff_t across, const fc_kernels *t) {
+    return (double)fc_ceil_div(along, t->lanes) * (double)across;
+}
+
+/* Panels of equal width: 64 output channels are 5 panels of 13, not 4 of 14 and one of 8. */
+static ptrdiff_t even_panel(ptrdiff_t size, ptrdiff_t most) {
+    return fc_ceil_div(size, fc_ceil_div(size, most));
+}
+
+static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
+                      fc_conv_plan *plan) {
+    const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
+    const double usual = step_cost(pixels, ocs, t), swapped = step_cost(ocs, pixels, t);
+    plan->swapped = swapped < (channels_last ? 1.2 : 0.9) * usual;
+    plan->oc_panel = plan->swapped ? t->nr : even_panel(ocs, t->mr);
+    plan->pixel_panel = plan->swapped ? even_panel(pixels, t->mr) : t->nr;
+    plan->tiles_in_scratch = plan->swapped && !channels_last;
+}
+
+/* Pixel panels in a block: packed, they live in half the second-level cache. */
+static ptrdiff_t most_panels(const fc_kernels *t, const fc_conv_plan *plan) {
+    const ptrdiff_t sum = plan->channel_block * plan->tap_block;
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const ptrdiff_t fit = l2 / 2 / (sum * (ptrdiff_t)t->itemsize * plan->pixel_panel);
+    return FC_MAX(1, FC_MIN(fit, FC_MAX_PIXELS / plan->pixel_panel));
+}
+
+/* Where the filters outweigh the image, a task takes all pixels and some output channels: it needs
+ * each weight once, right after packing it, and packed weights never leave the caches. */
+static int plan_weights_in_tasks(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
+    const ptrdiff_t pixels = g->N * fc_volume(g->out);
+    return fc_ceil_div(pixels, plan->pixel_panel) <= most_panels(t, plan) &&
+           pixels * plan->threads <= 2 * g->OC;
+}
+
 /* Cuts pixels x output channels into tasks: the fewest that keep all threads busy to the end. */
 static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
-    const ptrdiff_t ocs = g->OC / g->G, sum = plan->channel_block * plan->tap_block;
-    const ptrdiff_t pixels = g->N * fc_volume(g->out);
-    const ptrdiff_t panels = FC_MAX(1, fc_ceil_div(pixels, t->nr));
-    const ptrdiff_t oc_panels = fc_ceil_div(FC_MIN(ocs, plan->oc_chunk), plan->mr);
-    /* the packed block of the image lives in half the second-level cache */
-    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const ptrdiff_t most = FC_MIN(FC_MAX(1, l2 / 2 / (sum * (ptrdiff_t)t->itemsize * t->nr)),
-                                  FC_MAX(1, 1024 / t->nr));
+    const ptrdiff_t pixels = FC_MAX(1, g->N * fc_volume(g->out));
+    const ptrdiff_t panels = fc_ceil_div(pixels, plan->pixel_panel);
+    const ptrdiff_t ocs = FC_MIN(g->OC / g->G, plan->oc_chunk);
+    const ptrdiff_t oc_panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t most = most_panels(t, plan);
+    /* vector operations a step: of the tile, and some 6 to pack a panel of the image */
+    const double tile = 2.0 * (double)(plan->swapped ? plan->pixel_panel : plan->oc_panel);
     ptrdiff_t best_pixels = FC_MIN(panels, most), best_oc = oc_panels;
-    if (plan->threads > 1) {
+    if (plan->weights_in_tasks) {
+        best_oc = fc_ceil_div(oc_panels, FC_MIN(oc_panels, 4 * plan->threads));
+    } else if (plan->threads > 1) {
         double best = -1;
         for (ptrdiff_t oc_blocks = 1; oc_blocks <= oc_panels && oc_blocks <= 4 * plan->threads;
              oc_blocks++) {
@@ -41,9 +78,8 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
                 const ptrdiff_t width = fc_ceil_div(panels, blocks);
                 const ptrdiff_t tasks =
                     plan->group_chunk * fc_ceil_div(panels, width) * fc_ceil_div(oc_panels, oc);
-                /* vector operations a step: the tiles, and some 6 to pack a panel of the image */
                 const double cost = (double)fc_ceil_div(tasks, plan->threads) * (double)width *
-                                    (double)(oc * plan->mr * 2 + 6);
+                                    ((double)oc * tile + 6);
                 if (best < 0 || cost < 0.98 * best) { /* a finer cut must pay */
                     best = cost;
                     best_pixels = width;
@@ -54,28 +90,29 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
             }
         }
     }
-    plan->pixel_block = best_pixels * t->nr;
+    plan->pixel_block = best_pixels * plan->pixel_panel;
     plan->pixel_blocks = fc_ceil_div(pixels, plan->pixel_block);
-    plan->oc_block = best_oc * plan->mr;
-    plan->oc_blocks = fc_ceil_div(FC_MIN(ocs, plan->oc_chunk), plan->oc_block);
+    plan->oc_block = best_oc * plan->oc_panel;
+    plan->oc_blocks = fc_ceil_div(ocs, plan->oc_block);
 }
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, fc_conv_plan *plan) {
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan) {
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
     const fc_kernels *t = fc_table(dtype);
-    const ptrdiff_t ocs = g->OC / g->G;
-    /* 64 output channels are 5 tiles of 13 rows, not 4 of 14 and one of 8 */
-    plan->mr = fc_ceil_div(ocs, fc_ceil_div(ocs, t->mr));
-    plan->nr = t->nr;
     plan->multiply_adds = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
                           (double)fc_volume(g->out) * (double)fc_volume(g->kernel);
     plan->threads = fc_threads_for(plan->multiply_adds);
+    plan_tile(g, t, channels_last, plan);
     plan_sum(g, t, plan);
-    fc_chunk_channels(g->G, ocs, g->C / g->G * fc_volume(g->kernel),
-                      (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->mr, &plan->group_chunk,
-                      &plan->oc_chunk);
+    plan->weights_in_tasks = plan_weights_in_tasks(g, t, plan);
+    plan->group_chunk = g->G;
+    plan->oc_chunk = g->OC / g->G;
+    if (!plan->weights_in_tasks)
+        fc_chunk_channels(g->G, g->OC / g->G, g->C / g->G * fc_volume(g->kernel),
+                          (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->oc_panel,
+                          &plan->group_chunk, &plan->oc_chunk);
     plan_tasks(g, t, plan);
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
@@ -97,15 +134,38 @@ fc_sum_block fc_sum_block_at(const fc_conv *g, const fc_conv_plan *plan, ptrdiff
     return b;
 }
 
-/* Packed weights of a chunk, and behind them the bias of all output channels. */
-size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
-    const ptrdiff_t sum = g->C / g->G * fc_volume(g->kernel);
-    return fc_align((size_t)(plan->group_chunk * plan->oc_chunk * sum) * itemsize) +
-           fc_align((size_t)g->OC * itemsize);
+ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs) {
+    return plan->swapped ? fc_round_up(ocs, plan->oc_panel) : ocs;
 }
 
-/* Packed image block, and the segments of its panels. */
+size_t fc_bias_bytes(const fc_conv *g, size_t itemsize) {
+    return fc_align((size_t)(g->OC + FC_MAX_NR) * itemsize);
+}
+
+/* Packed weights of a chunk, and behind them the bias, which may be read one tile too far. */
+size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+    const ptrdiff_t sum = g->C / g->G * fc_volume(g->kernel);
+    const ptrdiff_t ocs = fc_packed_channels(plan, plan->oc_chunk);
+    const size_t packed = (size_t)(plan->group_chunk * ocs * sum) * itemsize;
+    return (plan->weights_in_tasks ? 0 : fc_align(packed)) + fc_bias_bytes(g, itemsize);
+}
+
+size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
+    return fc_align((size_t)(plan->pixel_block * plan->channel_block * plan->tap_block) * itemsize);
+}
+
+size_t fc_segments_bytes(const fc_conv_plan *plan) {
+    return fc_align((size_t)plan->pixel_block * sizeof(fc_segment));
+}
+
+size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
+    const ptrdiff_t sum = plan->channel_block * plan->tap_block;
+    return plan->weights_in_tasks ? fc_align((size_t)(plan->oc_panel * sum) * itemsize) : 0;
+}
+
+/* Packed image block, segments of its panels, a panel of weights, tiles. */
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize) {
-    return fc_align((size_t)(plan->pixel_block * plan->channel_block * plan->tap_block) * itemsize) +
-           fc_align((size_t)plan->pixel_block * sizeof(fc_segment));
+    const size_t tiles = fc_align((size_t)(plan->pixel_block * plan->oc_block) * itemsize);
+    return fc_image_bytes(plan, itemsize) + fc_segments_bytes(plan) +
+           fc_panel_bytes(plan, itemsize) + (plan->tiles_in_scratch ? tiles : 0);
 }

@@ -106,7 +106,9 @@ def check_out(op, out, shape, dtype, **inputs):
         raise TypeError(f"{op}: out has dtype {out.dtype}, but the result has dtype {dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{op}: out is read-only")
-    if any(step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(
+        step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)
+    ):
         raise ValueError(f"{op}: out repeats elements (strides {out.strides} of shape {shape})")
     for name, array in inputs.items():
         if array is not None and overlap(out, array):

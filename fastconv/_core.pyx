@@ -44,14 +44,15 @@ cdef extern from "fastconv.h" nogil:
         char *data
         ptrdiff_t *stride
     ctypedef struct fc_conv_plan:
-        ptrdiff_t mr, nr, channel_block, tap_block, pixel_block, pixel_blocks
+        int swapped, weights_in_tasks, tiles_in_scratch
+        ptrdiff_t oc_panel, pixel_panel, channel_block, tap_block, pixel_block, pixel_blocks
         ptrdiff_t oc_block, oc_blocks, group_chunk, oc_chunk
         int threads
         size_t workspace_bytes
         double multiply_adds
     fc_status fc_conv_check(const fc_conv *g)
     fc_status fc_pool_check(const fc_pool *g)
-    fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, fc_conv_plan *plan)
+    fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan)
     fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
@@ -416,9 +417,10 @@ def col2im(Conv g, cols):
 def conv_plan(Conv g, dtype):
     """What the implicit GEMM will do, as a dict."""
     cdef fc_conv_plan plan
-    _raise_status(fc_plan_conv(&g.c, FC_F32 if dtype == np.float32 else FC_F64, &plan))
+    cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
+    _raise_status(fc_plan_conv(&g.c, code, g.channels_last, &plan))
     return {
-        "tile": (plan.mr, plan.nr),
+        "tile": (plan.oc_panel, plan.pixel_panel),
         "sum_block": (plan.channel_block, plan.tap_block),
         "pixel_block": plan.pixel_block,
         "oc_block": plan.oc_block,

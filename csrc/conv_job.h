@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One convolution at work: what the packing and the multiplication share. */
+#ifndef FASTCONV_CONV_JOB_H
+#define FASTCONV_CONV_JOB_H
+
+#include "plan.h"
+
+typedef struct {
+    fc_conv g; /* simplified by fc_flatten_pointwise */
+    fc_array x, w, y;
+    ptrdiff_t w_group; /* elements from one group's weights to the next one's */
+    const fc_array *bias;
+    int relu;
+    fc_conv_plan plan;
+    const fc_kernels *t;
+    const char *x_end;
+    int y_dense; /* pixels of one image are evenly spaced in y */
+    char *weights, *packed_bias, *slots;
+    size_t slot_bytes;
+    ptrdiff_t first_group, groups, first_oc, ocs; /* the chunk at work; oc inside a group */
+} fc_conv_job;
+
+/* Packed weights: [group][block of the sum][oc panel][k][oc]. A panel holds its channels alone, or,
+ * when they are the vectors, a whole tile's, zeros behind the last one. */
+char *fc_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b, ptrdiff_t oc);
+/* Packs the panel of `ocs` channels from oc, inside its group, to dst. */
+void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                          ptrdiff_t oc, ptrdiff_t ocs, char *dst);
+void fc_pack_weights(void *job, ptrdiff_t task, int slot); /* an fc_task: one panel of one block */
+ptrdiff_t fc_pack_weights_tasks(const fc_conv_job *job);
+void fc_pack_bias(const fc_conv_job *job);
+
+/* Cuts `count` pixels from `pixel` on into runs within a row; returns how many runs. */
+ptrdiff_t fc_find_segments(const fc_conv *g, ptrdiff_t pixel, ptrdiff_t count,
+                           fc_segment *segments);
+
+/* Elements from one k to the next in a panel of `pixels` pixels: as many as there are, or, when they
+ * are the vectors, a whole tile's. */
+static inline ptrdiff_t fc_image_pitch(const fc_conv_job *job, ptrdiff_t pixels) {
+    return job->plan.swapped ? pixels : job->plan.pixel_panel;
+}
+
+/* Fills one panel [k][pixel], k = (channel, tap), of the image. */
+void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                   const fc_segment *segments, ptrdiff_t count, char *dst);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Packing for the implicit GEMM. It knows padding, stride, dilation and layout; nothing behind it
+ * does. */
+#include <string.h>
+
+#include "conv_job.h"
+
+/* ---- packing of weights -------------------------------------------------------------------- */
+
+char *fc_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                      ptrdiff_t oc) {
+    const ptrdiff_t taps = fc_volume(job->g.kernel), sum = job->g.C / job->g.G * taps;
+    const ptrdiff_t before = b->channel * taps + b->tap * b->channels;
+    const ptrdiff_t ocs = fc_packed_channels(&job->plan, job->ocs);
+    const ptrdiff_t offset = ((group - job->first_group) * sum + before) * ocs +
+                             (oc - job->first_oc) * b->channels * b->taps;
+    return job->weights + offset * (ptrdiff_t)job->t->itemsize;
+}
+
+/* Whether a filter is one run of elements, channels outermost; axes of size 1 do not matter. */
+static int weights_are_dense(const fc_conv_job *job) {
+    const ptrdiff_t *s = job->w.stride, *k = job->g.kernel;
+    return (job->g.C == job->g.G || s[1] == fc_volume(k)) && (k[2] == 1 || s[4] == 1) &&
+           (k[1] == 1 || s[3] == k[2]) && (k[0] == 1 || s[2] == k[1] * k[2]);
+}
+
+static void zero_lanes(char *dst, ptrdiff_t rows, ptrdiff_t row_step, ptrdiff_t lanes,
+                       size_t itemsize) {
+    for (ptrdiff_t r = 0; r < rows; r++)
+        memset(dst + r * row_step * (ptrdiff_t)itemsize, 0, (size_t)lanes * itemsize);
+}
+
+void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                          ptrdiff_t oc, ptrdiff_t m, char *dst) {
+    const ptrdiff_t *s = job->w.stride, *kernel = job->g.kernel;
+    const size_t itemsize = job->t->itemsize;
+    const ptrdiff_t pitch = job->plan.swapped ? job->plan.oc_panel : m;
+    const char *src =
+        fc_at(&job->w, itemsize, oc, b->channel) + group * job->w_group * (ptrdiff_t)itemsize;
+    fc_copy copy = {.rows = m, .src_row = s[0], .dst_row = 1, .dst_col = pitch};
+    if (m < pitch)
+        zero_lanes(dst + m * (ptrdiff_t)itemsize, b->channels * b->taps, pitch, pitch - m, itemsize);
+    if (weights_are_dense(job)) {
+        copy.cols = b->channels * b->taps;
+        copy.src = src + b->tap * (ptrdiff_t)itemsize;
+        copy.src_col = 1;
+        copy.dst = dst;
+        job->t->copy_2d(&copy);
+        return;
+    }
+    for (ptrdiff_t c = 0; c < b->channels; c++) {
+        for (ptrdiff_t tap = b->tap; tap < b->tap + b->taps;) {
+            const ptrdiff_t kw = tap % kernel[2], kh = tap / kernel[2] % kernel[1];
+            const ptrdiff_t kd = tap / kernel[2] / kernel[1];
+            copy.cols = FC_MIN(kernel[2] - kw, b->tap + b->taps - tap);
+            copy.src =
+                src + (c * s[1] + kd * s[2] + kh * s[3] + kw * s[4]) * (ptrdiff_t)itemsize;
+            copy.src_col = s[4];
+            copy.dst = dst;
+            job->t->copy_2d(&copy);
+            dst += copy.cols * pitch * (ptrdiff_t)itemsize;
+            tap += copy.cols;
+        }
+    }
+}
+
+ptrdiff_t fc_pack_weights_tasks(const fc_conv_job *job) {
+    return job->groups * fc_sum_blocks(&job->g, &job->plan) *
+           fc_ceil_div(job->ocs, job->plan.oc_panel);
+}
+
+void fc_pack_weights(void *context, ptrdiff_t task, int slot) {
+    const fc_conv_job *job = context;
+    const ptrdiff_t panels = fc_ceil_div(job->ocs, job->plan.oc_panel);
+    const ptrdiff_t blocks = fc_sum_blocks(&job->g, &job->plan);
+    const ptrdiff_t group = job->first_group + task / panels / blocks;
+    const fc_sum_block b = fc_sum_block_at(&job->g, &job->plan, task / panels % blocks);
+    const ptrdiff_t start = task % panels * job->plan.oc_panel;
+    (void)slot;
+    fc_pack_weight_panel(job, group, &b, job->first_oc + start,
+                         FC_MIN(job->plan.oc_panel, job->ocs - start),
+                         fc_weight_panel(job, group, &b, job->first_oc + start));
+}
+
+void fc_pack_bias(const fc_conv_job *job) {
+    const fc_copy copy = {.rows = 1,
+                          .cols = job->g.OC,
+                          .src = job->bias->data,
+                          .src_col = job->bias->stride[0],
+                          .dst = job->packed_bias,
+                          .dst_col = 1};
+    job->t->copy_2d(&copy);
+    job->t->fill(FC_MAX_NR, 0, job->packed_bias + job->g.OC * (ptrdiff_t)job->t->itemsize, 1);
+}
+
+/* ---- packing of the image ------------------------------------------------------------------ */
+
+ptrdiff_t fc_find_segments(const fc_conv *g, ptrdiff_t pixel, ptrdiff_t count,
+                           fc_segment *segments) {
+    ptrdiff_t used = 0;
+    for (ptrdiff_t lane = 0; lane < count;) {
+        fc_segment *s = &segments[used++];
+        const ptrdiff_t p = pixel + lane, row = p / g->out[2];
+        s->out[2] = p % g->out[2];
+        s->out[1] = row % g->out[1];
+        s->out[0] = row / g->out[1] % g->out[0];
+        s->n = row / g->out[1] / g->out[0];
+        s->lane = lane;
+        s->length = FC_MIN(g->out[2] - s->out[2], count - lane);
+        lane += s->length;
+    }
+    return used;
+}
+
+/* One filter tap of one segment, for all channels of the block: rows of the panel are `taps` apart. */
+static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_t channel,
+                         const ptrdiff_t tap[FC_SPATIAL], const fc_segment *s, ptrdiff_t pitch,
+                         char *dst) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
+    ptrdiff_t at[FC_SPATIAL], first = 0, last = 0;
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        at[axis] = s->out[axis] * g->stride[axis] - g->pad[axis] + tap[axis] * g->dilation[axis];
+    if (at[0] >= 0 && at[0] < g->in[0] && at[1] >= 0 && at[1] < g->in[1])
+        fc_valid_range(at[2], g->stride[2], s->length, g->in[2], &first, &last);
+    dst += s->lane * itemsize;
+    if (first > 0 || last == 0)
+        zero_lanes(dst, b->channels, b->taps * pitch, last ? first : s->length, job->t->itemsize);
+    if (last == 0)
+        return;
+    if (last < s->length)
+        zero_lanes(dst + last * itemsize, b->channels, b->taps * pitch, s->length - last,
+                   job->t->itemsize);
+    const ptrdiff_t *stride = job->x.stride;
+    const fc_copy copy = {
+        .rows = b->channels,
+        .cols = last - first,
+        .src = fc_at(&job->x, job->t->itemsize, s->n, channel) +
+               (at[0] * stride[2] + at[1] * stride[3] +
+                (at[2] + first * g->stride[2]) * stride[4]) * itemsize,
+        .src_row = stride[1],
+        .src_col = stride[4] * g->stride[2],
+        .dst = dst + first * itemsize,
+        .dst_row = b->taps * pitch,
+        .dst_col = 1,
+        .readable_end = job->x_end,
+    };
+    job->t->copy_2d(&copy);
+}
+
+void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                   const fc_segment *segments, ptrdiff_t count, char *dst) {
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *kernel = job->g.kernel;
+    const ptrdiff_t channel = group * (job->g.C / job->g.G) + b->channel;
+    const ptrdiff_t pixels = segments[count - 1].lane + segments[count - 1].length;
+    const ptrdiff_t pitch = fc_image_pitch(job, pixels);
+    for (ptrdiff_t i = 0; i < b->taps; i++) {
+        const ptrdiff_t flat = b->tap + i;
+        const ptrdiff_t tap[FC_SPATIAL] = {flat / kernel[2] / kernel[1],
+                                           flat / kernel[2] % kernel[1], flat % kernel[2]};
+        for (ptrdiff_t s = 0; s < count; s++)
+            pack_segment(job, b, channel, tap, &segments[s], pitch, dst + i * pitch * itemsize);
+    }
+    if (pixels < pitch)
+        zero_lanes(dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels,
+                   job->t->itemsize);
+}
