@@ -1,0 +1,143 @@
+"""Fully connected layers, ReLU and losses against the reference."""
+
+import numpy as np
+import pytest
+from cases import assert_sums_close, uniform
+from harness import PLACES, Setting, assert_same, whole_numbers
+
+import fastconv.reference as R
+from fastconv import functional as F
+from fastconv.functional._product import OWN_GEMM
+
+SIZES = [  # N, IN, OUT
+    (1, 1, 1),
+    (0, 3, 4),
+    (5, 7, 3),
+    (7, 512, 300),
+    (64, 129, 125),
+    (8, 500, 250),  # here NumPy's BLAS ends and the project's GEMM begins
+    (9, 1024, 1030),
+    (201, 67, 131),
+    (100, 3072, 10),
+]
+
+
+def everywhere(rng):
+    for place in PLACES:
+        yield Setting("NC", place, rng)
+
+
+def arrays(size, dtype, rng, draw):
+    N, IN, OUT = size
+    shapes = ((N, IN), (OUT, IN), (OUT,), (N, OUT))
+    return tuple(draw(shape, dtype, rng) for shape in shapes)
+
+
+def test_sizes_reach_both_products():
+    assert {N >= 8 and N * IN * OUT >= OWN_GEMM for N, IN, OUT in SIZES} == {False, True}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_linear_and_gradients_are_exact_on_whole_numbers(size, isa, dtype, rng):
+    x, w, b, dy = arrays(size, dtype, rng, whole_numbers)
+    y, gradients = R.linear(x, w, b), R.linear_backward(dy, x, w)
+    for s in everywhere(rng):
+        with s:
+            placed = s.put(x), s.put(w), s.put(b)
+            s.spoil(y)
+            assert_same(F.linear(*placed), y)
+            for actual, expected in zip(
+                F.linear_backward(s.put(dy), *placed[:2]), gradients, strict=True
+            ):
+                assert_same(actual, expected)
+    assert_same(F.linear(x, w), R.linear(x, w))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rounding_stays_below_the_bound(size, isa, dtype, rng):
+    N, IN, OUT = size
+    x, w, b, dy = arrays(size, dtype, rng, uniform)
+    assert_sums_close(F.linear(x, w, b), R.linear(x, w, b), IN, x, w, bias=b)
+    for actual, expected, terms, factors in zip(
+        F.linear_backward(dy, x, w),
+        R.linear_backward(dy, x, w),
+        (OUT, N, N),
+        ((dy, w), (dy, x), (dy,)),
+        strict=True,
+    ):
+        assert_sums_close(actual, expected, terms, *factors)
+
+
+@pytest.mark.parametrize("size", [(4, 5, 6), (16, 300, 301)])
+def test_nan_and_infinity_go_through_linear(size, isa, dtype, rng):
+    x, w, b, dy = arrays(size, dtype, rng, whole_numbers)
+    for array in (x, w, b, dy):
+        array.flat[rng.integers(array.size)] = rng.choice([np.nan, np.inf, -np.inf])
+    with np.errstate(all="ignore"):
+        assert_same(F.linear(x, w, b), R.linear(x, w, b))
+        for actual, expected in zip(
+            F.linear_backward(dy, x, w), R.linear_backward(dy, x, w), strict=True
+        ):
+            assert_same(actual, expected)
+
+
+@pytest.mark.parametrize("needs", ["", "x", "w", "b", "xw", "xb", "wb", "xwb"])
+def test_needs_chooses_the_gradients(needs, rng):
+    x, w, _, dy = arrays((4, 5, 6), np.float32, rng, whole_numbers)
+    full = R.linear_backward(dy, x, w)
+    for name, some, all_ in zip("xwb", F.linear_backward(dy, x, w, needs), full, strict=True):
+        assert (some is None) == (name not in needs)
+        assert some is None or np.array_equal(some, all_)
+
+
+# ---- ReLU ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(0,), (7,), (3, 5), (2, 3, 4, 5)])
+def test_relu_and_gradient_equal_the_reference(shape, dtype, rng):
+    special = rng.choice([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.5, -2.0], shape)
+    x, dy = np.asarray(special, dtype), np.asarray(uniform(shape, dtype, rng))
+    for s in everywhere(rng):
+        with s:
+            placed = s.put(x)
+            y = np.asarray(F.relu(placed))
+            assert_same(y, np.asarray(R.relu(x)))
+            expected = R.relu_backward(dy, x)
+            assert_same(F.relu_backward(s.put(dy), placed), expected)
+            assert_same(F.relu_backward(s.put(dy), s.put(y)), expected)
+
+
+# ---- losses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["softmax_loss", "svm_loss"])
+@pytest.mark.parametrize(("N", "classes"), [(1, 1), (1, 10), (7, 3), (64, 1000), (0, 5)])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_losses_equal_the_reference(loss, N, classes, scale, dtype, rng):
+    scores = uniform((N, classes), dtype, rng) * dtype.type(scale)
+    y = rng.integers(0, classes, N)
+    value, gradient = getattr(R, loss)(scores, y)
+    for kind in (np.int64, np.int32, np.uint16):
+        for s in everywhere(rng):
+            with s:
+                placed = s.put(scores), s.put(y.astype(kind))
+                actual, dscores = getattr(F, loss)(*placed)
+                assert actual == pytest.approx(value, rel=1e-12, abs=1e-12)
+                assert_sums_close(dscores, gradient, classes, np.ones(1))
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 10])
+def test_margin_of_the_svm_loss(delta, dtype, rng):
+    scores, y = uniform((9, 6), dtype, rng) * 10, rng.integers(0, 6, 9)
+    value, gradient = R.svm_loss(scores, y, delta)
+    actual, dscores = F.svm_loss(scores, y, delta)
+    assert actual == pytest.approx(value, rel=1e-12)
+    assert_same(dscores, gradient)
+
+
+@pytest.mark.parametrize("loss", [F.softmax_loss, F.svm_loss])
+def test_scores_of_any_size_do_not_overflow(loss, dtype):
+    largest = np.finfo(dtype).max
+    scores = np.array([[largest, -largest, 0], [0, largest, largest]], dtype)
+    value, dscores = loss(scores, np.array([0, 1]))
+    assert value >= 0 and np.isfinite(dscores).all()
