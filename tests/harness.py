@@ -6,6 +6,7 @@ them. With such inputs a kernel must equal the reference, without any tolerance.
 
 import guard
 import numpy as np
+from cases import assert_sums_close
 
 LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 
@@ -93,6 +94,10 @@ class Setting:
     def assert_image(self, actual, expected):
         """Compare a result in the order of the layout with one (N, C, spatial...)."""
         assert_same(actual, in_layout(expected, self.layout))
+
+    def assert_sums(self, actual, expected, terms, *factors):
+        """The same with the tolerance of `assert_sums_close`."""
+        assert_sums_close(actual, in_layout(expected, self.layout), terms, *factors)
 
     def __enter__(self):
         return self
