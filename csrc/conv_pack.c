@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Packing for the implicit GEMM. It knows padding, stride, dilation and layout; nothing behind it
  * does. */
-#include <string.h>
-
 #include "conv_job.h"
 
 /* ---- packing of weights -------------------------------------------------------------------- */
@@ -24,10 +22,12 @@ static int weights_are_dense(const fc_conv_job *job) {
            (k[1] == 1 || s[3] == k[2]) && (k[0] == 1 || s[2] == k[1] * k[2]);
 }
 
-static void zero_lanes(char *dst, ptrdiff_t rows, ptrdiff_t row_step, ptrdiff_t lanes,
-                       size_t itemsize) {
-    for (ptrdiff_t r = 0; r < rows; r++)
-        memset(dst + r * row_step * (ptrdiff_t)itemsize, 0, (size_t)lanes * itemsize);
+static void zero_lanes(const fc_kernels *t, char *dst, ptrdiff_t rows, ptrdiff_t row_step,
+                       ptrdiff_t lanes) {
+    static const double zero = 0;
+    const fc_copy copy = {.rows = rows, .cols = lanes, .src = &zero, .dst = dst,
+                          .dst_row = row_step, .dst_col = 1};
+    t->copy_2d(&copy);
 }
 
 void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
@@ -39,7 +39,7 @@ void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_
         fc_at(&job->w, itemsize, oc, b->channel) + group * job->w_group * (ptrdiff_t)itemsize;
     fc_copy copy = {.rows = m, .src_row = s[0], .dst_row = 1, .dst_col = pitch};
     if (m < pitch)
-        zero_lanes(dst + m * (ptrdiff_t)itemsize, b->channels * b->taps, pitch, pitch - m, itemsize);
+        zero_lanes(job->t, dst + m * (ptrdiff_t)itemsize, b->channels * b->taps, pitch, pitch - m);
     if (weights_are_dense(job)) {
         copy.cols = b->channels * b->taps;
         copy.src = src + b->tap * (ptrdiff_t)itemsize;
@@ -124,14 +124,7 @@ static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_
     if (at[0] >= 0 && at[0] < g->in[0] && at[1] >= 0 && at[1] < g->in[1])
         fc_valid_range(at[2], g->stride[2], s->length, g->in[2], &first, &last);
     dst += s->lane * itemsize;
-    if (first > 0 || last == 0)
-        zero_lanes(dst, b->channels, b->taps * pitch, last ? first : s->length, job->t->itemsize);
-    if (last == 0)
-        return;
-    if (last < s->length)
-        zero_lanes(dst + last * itemsize, b->channels, b->taps * pitch, s->length - last,
-                   job->t->itemsize);
-    const ptrdiff_t *stride = job->x.stride;
+    const ptrdiff_t *stride = job->x.stride, row_step = b->taps * pitch;
     const fc_copy copy = {
         .rows = b->channels,
         .cols = last - first,
@@ -141,11 +134,19 @@ static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_
         .src_row = stride[1],
         .src_col = stride[4] * g->stride[2],
         .dst = dst + first * itemsize,
-        .dst_row = b->taps * pitch,
+        .dst_row = row_step,
         .dst_col = 1,
         .readable_end = job->x_end,
+        .spill = pitch - s->lane - last, /* later lanes are written later */
     };
-    job->t->copy_2d(&copy);
+    if (first < last)
+        job->t->copy_2d(&copy);
+    else
+        first = 0, last = 0;
+    if (first > 0)
+        zero_lanes(job->t, dst, b->channels, row_step, first);
+    if (last < s->length)
+        zero_lanes(job->t, dst + last * itemsize, b->channels, row_step, s->length - last);
 }
 
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
@@ -162,6 +163,5 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
             pack_segment(job, b, channel, tap, &segments[s], pitch, dst + i * pitch * itemsize);
     }
     if (pixels < pitch)
-        zero_lanes(dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels,
-                   job->t->itemsize);
+        zero_lanes(job->t, dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels);
 }

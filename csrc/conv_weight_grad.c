@@ -17,6 +17,10 @@
 
 #include "internal.h"
 
+/* Pixels summed in one call of the tile, about: from 256 to 1024 it hardly matters, fewer read and
+ * write the sums too often (docs/performance.md). */
+enum { TILE_STEPS = 512 };
+
 typedef struct {
     fc_conv g;
     fc_array dy, x, dw;
@@ -169,7 +173,7 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
                             ((p->group * g->kernel[0] + p->kd) * job->x_rows +
                              p->kh * g->dilation[1]) * x_row +
                             p->run * g->dilation[2] * job->cg + p->column;
-    const ptrdiff_t rows_at_once = FC_MAX(1, fc_sum_target(job->t) / u.cols);
+    const ptrdiff_t rows_at_once = FC_MAX(1, TILE_STEPS / u.cols);
     fc_tile tile = {.k_inner = u.cols,
                     .vectors = p->vectors,
                     .b_step = g->stride[2] * job->cg,

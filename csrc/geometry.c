@@ -25,9 +25,10 @@ int fc_multiply(ptrdiff_t *product, ptrdiff_t factor) {
 
 void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t size,
                     ptrdiff_t *first, ptrdiff_t *last) {
-    /* start + i*step >= 0 and < size; step > 0 */
-    const ptrdiff_t lo = start >= 0 ? 0 : fc_ceil_div(-start, step);
-    const ptrdiff_t hi = start >= size ? 0 : fc_ceil_div(size - start, step);
+    /* start + i*step >= 0 and < size; step > 0, and a division costs more than all the rest */
+    const ptrdiff_t before = FC_MAX(-start, 0), inside = FC_MAX(size - start, 0);
+    const ptrdiff_t lo = step == 1 ? before : fc_ceil_div(before, step);
+    const ptrdiff_t hi = step == 1 ? inside : fc_ceil_div(inside, step);
     *first = FC_MIN(lo, count);
     *last = FC_MAX(*first, FC_MIN(hi, count));
 }

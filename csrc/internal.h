@@ -36,8 +36,9 @@ typedef struct {
     int relu;
 } fc_tile;
 
-/* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Source elements before readable_end may
- * be read though they are not copied: whole vectors are cheaper than tails. */
+/* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
+ * source elements before readable_end may be read though they are not copied, and `spill` elements
+ * behind the columns of a row of dst may be overwritten. */
 typedef struct {
     ptrdiff_t rows, cols;
     const void *src;
@@ -45,6 +46,7 @@ typedef struct {
     void *dst;
     ptrdiff_t dst_row, dst_col;
     const void *readable_end;
+    ptrdiff_t spill;
 } fc_copy;
 
 typedef struct {
@@ -98,9 +100,6 @@ void fc_chunk_channels(ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t elements,
 /* Packed or summed weights beyond this many bytes are handled in chunks, to stay in the
  * last-level cache. */
 size_t fc_chunk_bytes(void);
-
-/* Steps of the summed axis after which a panel nr wide fills half the first-level cache. */
-ptrdiff_t fc_sum_target(const fc_kernels *t);
 
 /* Which of `count` positions start, start+step, ... lie inside [0, size): first and one past last. */
 void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t size,

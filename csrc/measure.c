@@ -77,7 +77,7 @@ double fc_measure_bandwidth(int threads, size_t bytes, double seconds) {
  * fills half the second-level cache. */
 double fc_measure_tile(fc_dtype dtype, double seconds) {
     const fc_kernels *t = fc_table(dtype);
-    const ptrdiff_t k = fc_sum_target(t), itemsize = (ptrdiff_t)t->itemsize, oc_panels = 8;
+    const ptrdiff_t k = 256, itemsize = (ptrdiff_t)t->itemsize, oc_panels = 8;
     const ptrdiff_t panels =
         FC_MAX(1, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (k * t->nr * itemsize));
     const size_t a_bytes = fc_align((size_t)(oc_panels * t->mr * k * itemsize));

@@ -8,13 +8,16 @@ size_t fc_chunk_bytes(void) {
     return FC_MIN(FC_MAX(l3 / 2, (size_t)4 << 20), (size_t)16 << 20);
 }
 
-ptrdiff_t fc_sum_target(const fc_kernels *t) {
-    const ptrdiff_t l1 = (ptrdiff_t)fc_cpu_caches()->l1d;
-    return FC_MAX(64, l1 / 2 / (t->nr * (ptrdiff_t)t->itemsize));
+/* Length of the summed axis in one block. The longer, the fewer calls to pack and the fewer times
+ * the output is read back; a panel of the image may take an eighth of the second-level cache, so
+ * that a block has several. 1024: measured, see docs/performance.md; more brings nothing. */
+static ptrdiff_t sum_target(const fc_kernels *t) {
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    return FC_MAX(64, FC_MIN(1024, l2 / 8 / (t->nr * (ptrdiff_t)t->itemsize)));
 }
 
 static void plan_sum(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
-    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel), target = fc_sum_target(t);
+    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel), target = sum_target(t);
     plan->tap_block = taps <= 2 * target ? taps : target;
     ptrdiff_t block = FC_MAX(1, target / taps);
     block = fc_ceil_div(channels, fc_ceil_div(channels, block)); /* blocks of equal size */
