@@ -217,7 +217,7 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
         return status;
     job.t = fc_table(dtype);
     const ptrdiff_t size[] = {job.g.N, job.g.C, job.g.in[0], job.g.in[1], job.g.in[2]};
-    job.x_end = fc_array_end(&job.x, size, job.t->itemsize);
+    fc_array_bounds(&job.x, size, job.t->itemsize, &job.x_begin, &job.x_end);
     job.y_dense = fc_is_dense(&job.y, job.g.out);
     job.slot_bytes = fc_slot_bytes(&job.plan, job.t->itemsize);
     job.weights = fc_workspace_acquire(job.plan.workspace_bytes);

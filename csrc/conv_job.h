@@ -13,7 +13,7 @@ typedef struct {
     int relu;
     fc_conv_plan plan;
     const fc_kernels *t;
-    const char *x_end;
+    const char *x_begin, *x_end; /* all memory of x lies between */
     int y_dense; /* pixels of one image are evenly spaced in y */
     char *weights, *packed_bias, *slots;
     size_t slot_bytes;

@@ -125,7 +125,11 @@ static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_
         fc_valid_range(at[2], g->stride[2], s->length, g->in[2], &first, &last);
     dst += s->lane * itemsize;
     const ptrdiff_t *stride = job->x.stride, row_step = b->taps * pitch;
-    const fc_copy copy = {
+    if (first == last) {
+        zero_lanes(job->t, dst, b->channels, row_step, s->length);
+        return;
+    }
+    fc_copy copy = {
         .rows = b->channels,
         .cols = last - first,
         .src = fc_at(&job->x, job->t->itemsize, s->n, channel) +
@@ -133,16 +137,20 @@ static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_
                 (at[2] + first * g->stride[2]) * stride[4]) * itemsize,
         .src_row = stride[1],
         .src_col = stride[4] * g->stride[2],
-        .dst = dst + first * itemsize,
+        .dst = dst,
         .dst_row = row_step,
         .dst_col = 1,
+        .readable_begin = job->x_begin,
         .readable_end = job->x_end,
-        .spill = pitch - s->lane - last, /* later lanes are written later */
+        .spill = pitch - s->lane - s->length, /* later lanes are written later */
     };
-    if (first < last)
-        job->t->copy_2d(&copy);
-    else
-        first = 0, last = 0;
+    if (copy.src_col == 1) {
+        job->t->copy_padded(&copy, first, s->length - last);
+        return;
+    }
+    copy.dst = dst + first * itemsize;
+    copy.spill = 0;
+    job->t->copy_2d(&copy);
     if (first > 0)
         zero_lanes(job->t, dst, b->channels, row_step, first);
     if (last < s->length)

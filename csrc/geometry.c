@@ -33,16 +33,16 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
     *last = FC_MAX(*first, FC_MIN(hi, count));
 }
 
-const char *fc_array_end(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2],
-                         size_t itemsize) {
-    ptrdiff_t highest = 0;
+void fc_array_bounds(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2], size_t itemsize,
+                     const char **begin, const char **end) {
+    ptrdiff_t lowest = 0, highest = 0;
     for (int axis = 0; axis < FC_SPATIAL + 2; axis++) {
-        if (size[axis] == 0)
-            return a->data;
-        if (a->stride[axis] > 0)
-            highest += (size[axis] - 1) * a->stride[axis];
+        const ptrdiff_t reach = (size[axis] - 1) * a->stride[axis];
+        lowest += FC_MIN(reach, 0);
+        highest += FC_MAX(reach, 0);
     }
-    return a->data + (highest + 1) * (ptrdiff_t)itemsize;
+    *begin = a->data + lowest * (ptrdiff_t)itemsize;
+    *end = a->data + (highest + 1) * (ptrdiff_t)itemsize;
 }
 
 /* One axis: positive sizes, the padded extent and the reach of the last window in range. */

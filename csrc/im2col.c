@@ -10,7 +10,7 @@ typedef struct {
     const fc_array *x;
     char *cols;
     const fc_kernels *t;
-    const char *x_end;
+    const char *x_begin, *x_end;
 } cols_job;
 
 /* The rectangle of outputs (oh, ow) of one tap and depth that see the image, and where. */
@@ -63,6 +63,7 @@ static void im2col_task(void *context, ptrdiff_t plane, int slot) {
                 .dst = dst + (s.h_first * width + s.w_first) * itemsize,
                 .dst_row = width,
                 .dst_col = 1,
+                .readable_begin = job->x_begin,
                 .readable_end = job->x_end,
             };
             if (s.h_last > 0)
@@ -110,7 +111,7 @@ static fc_status run(const fc_conv *g, fc_dtype dtype, const fc_array *x, void *
         return FC_OVERFLOW;
     const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
     cols_job job = {.g = g, .x = x, .cols = cols, .t = fc_table(dtype)};
-    job.x_end = fc_array_end(x, size, job.t->itemsize);
+    fc_array_bounds(x, size, job.t->itemsize, &job.x_begin, &job.x_end);
     fc_parallel_for(fc_threads_for((double)(bytes / 8)), g->N * g->C, task, &job);
     return FC_OK;
 }

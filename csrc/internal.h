@@ -37,15 +37,15 @@ typedef struct {
 } fc_tile;
 
 /* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
- * source elements before readable_end may be read though they are not copied, and `spill` elements
- * behind the columns of a row of dst may be overwritten. */
+ * source elements from readable_begin to readable_end may be read though they are not copied, and
+ * `spill` elements behind a row of dst may be overwritten. */
 typedef struct {
     ptrdiff_t rows, cols;
     const void *src;
     ptrdiff_t src_row, src_col;
     void *dst;
     ptrdiff_t dst_row, dst_col;
-    const void *readable_end;
+    const void *readable_begin, *readable_end;
     ptrdiff_t spill;
 } fc_copy;
 
@@ -68,8 +68,10 @@ static inline char *fc_at(const fc_array *a, size_t itemsize, ptrdiff_t n, ptrdi
     return a->data + (n * a->stride[0] + c * a->stride[1]) * (ptrdiff_t)itemsize;
 }
 
-/* One past the highest element that an array of these sizes touches. */
-const char *fc_array_end(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2], size_t itemsize);
+/* The lowest element that an array of these sizes, none 0, touches, and one past the highest. What
+ * lies between belongs to the caller's array or to a larger one that it is a view of. */
+void fc_array_bounds(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2], size_t itemsize,
+                     const char **begin, const char **end);
 
 /* ---- geometry --------------------------------------------------------------------------- */
 

@@ -101,6 +101,21 @@ static inline FC_INLINE IVEC FC_(isplat)(FC_INT x) {
 #endif
 }
 
+/* 0, 1, 2, ... */
+static inline FC_INLINE IVEC FC_(lane_numbers)(void) {
+#if FC_LANES == 16
+    return (IVEC){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif FC_LANES == 8
+    return (IVEC){0, 1, 2, 3, 4, 5, 6, 7};
+#elif FC_LANES == 4
+    return (IVEC){0, 1, 2, 3};
+#elif FC_LANES == 2
+    return (IVEC){0, 1};
+#else
+    return 0;
+#endif
+}
+
 static inline FC_INLINE IVEC FC_(load_i32)(const int32_t *p) {
 #if FC_LANES > 1
     return __builtin_convertvector(*(const FC_(i32vec_mem) *)p, IVEC);
