@@ -38,7 +38,7 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
                       fc_conv_plan *plan) {
     const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
     const double usual = step_cost(pixels, ocs, t), swapped = step_cost(ocs, pixels, t);
-    plan->swapped = swapped < (channels_last ? 1.2 : 0.9) * usual;
+    plan->swapped = swapped < (channels_last ? 1.2 : 0.96) * usual;
     plan->oc_panel = plan->swapped ? t->nr : even_panel(ocs, t->mr);
     plan->pixel_panel = plan->swapped ? even_panel(pixels, t->mr) : t->nr;
     plan->tiles_in_scratch = plan->swapped && !channels_last;
