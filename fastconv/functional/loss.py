@@ -3,10 +3,12 @@
 import numpy as np
 
 from fastconv import _checks
-from fastconv.reference._windows import float64, ieee
+
+# Scores may be infinite or NaN: no cause to warn.
+_ieee = np.errstate(all="ignore")
 
 
-@ieee
+@_ieee
 def softmax_loss(scores, y):
     """Cross-entropy loss of a softmax classifier, mean over the batch, and its gradient.
 
@@ -39,22 +41,23 @@ def softmax_loss(scores, y):
     >>> round(loss, 4), dscores
     (1.3863, array([[ 0.25,  0.25, -0.75,  0.25]]))
     """
-    dtype = _checks.check_arrays("softmax_loss", scores=scores)
+    _checks.check_arrays("softmax_loss", scores=scores)
     _checks.check_labels("softmax_loss", scores, y)
     N = scores.shape[0]
     rows = np.arange(N)
-    scores = float64(scores)
     # Scores are shifted so that the largest is 0: the same result, and exp cannot overflow.
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    sums = exponentials.sum(axis=1, keepdims=True)
-    losses = np.log(sums[:, 0]) - shifted[rows, y]
-    dscores = exponentials / sums
+    dscores = scores - scores.max(axis=1, keepdims=True)
+    right = dscores[rows, y].astype(np.float64)
+    np.exp(dscores, out=dscores)
+    sums = dscores.sum(axis=1, keepdims=True)
+    losses = np.log(sums[:, 0].astype(np.float64)) - right
+    dscores /= sums
     dscores[rows, y] -= 1
-    return float(losses.sum() / max(N, 1)), (dscores / max(N, 1)).astype(dtype)
+    dscores /= max(N, 1)
+    return float(losses.sum() / max(N, 1)), dscores
 
 
-@ieee
+@_ieee
 def svm_loss(scores, y, delta=1.0):
     """Multiclass support vector machine (hinge) loss, mean over the batch, and its gradient.
 
@@ -90,13 +93,13 @@ def svm_loss(scores, y, delta=1.0):
     >>> fastconv.svm_loss(np.array([[13.0, -7.0, 11.0]]), np.array([0]), delta=10.0)
     (8.0, array([[-1.,  0.,  1.]]))
     """
-    dtype = _checks.check_arrays("svm_loss", scores=scores)
+    _checks.check_arrays("svm_loss", scores=scores)
     _checks.check_labels("svm_loss", scores, y)
     N = scores.shape[0]
     rows = np.arange(N)
-    scores = float64(scores)
-    margins = np.maximum(0, scores - scores[rows, y][:, np.newaxis] + float(delta))
+    margins = np.maximum(scores - scores[rows, y][:, np.newaxis] + scores.dtype.type(delta), 0)
     margins[rows, y] = 0
-    dscores = (margins > 0).astype(np.float64)
+    dscores = (margins > 0).astype(scores.dtype)
     dscores[rows, y] = -dscores.sum(axis=1)
-    return float(margins.sum() / max(N, 1)), (dscores / max(N, 1)).astype(dtype)
+    dscores /= max(N, 1)
+    return float(margins.sum(dtype=np.float64) / max(N, 1)), dscores
