@@ -82,6 +82,14 @@ enum { ISAS = sizeof tables / sizeof *tables };
 
 static ptrdiff_t current; /* scalar until the library is loaded */
 
+const char *fc_compiler(void) {
+#if defined(__clang__)
+    return __VERSION__;
+#else
+    return "gcc " __VERSION__;
+#endif
+}
+
 ptrdiff_t fc_isa_count(void) {
     return ISAS;
 }

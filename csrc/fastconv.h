@@ -133,6 +133,7 @@ typedef struct {
     int available;
 } fc_feature;
 
+const char *fc_compiler(void);           /* that built this library */
 ptrdiff_t fc_isa_count(void);            /* instruction sets compiled in, widest last */
 const char *fc_isa_name(ptrdiff_t i);
 int fc_isa_available(ptrdiff_t i);

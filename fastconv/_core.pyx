@@ -89,6 +89,7 @@ cdef extern from "fastconv.h" nogil:
         int available
     ctypedef struct fc_caches:
         size_t l1d, l2, l3
+    const char *fc_compiler()
     ptrdiff_t fc_isa_count()
     const char *fc_isa_name(ptrdiff_t i)
     int fc_isa_available(ptrdiff_t i)
@@ -599,6 +600,7 @@ def measure_tile(dtype, double seconds):
 
 
 version = FC_VERSION.decode()
+compiler = fc_compiler().decode()
 
 
 def _choose_isa():

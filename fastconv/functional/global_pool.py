@@ -1,11 +1,20 @@
-"""Pooling over whole images: a window as large as the image."""
+"""Pooling over whole images: a reduction, which NumPy does well; C finds where a maximum is."""
+
+import numpy as np
 
 from fastconv import _checks, _core, _geometry
 from fastconv._geometry import freeze
 from fastconv.functional._pool_shape import pool_shape
-from fastconv.functional.avg_pool import pool_avg, pool_avg_backward
+
+# Inf - Inf is a NaN by IEEE arithmetic: no cause to warn.
+_ieee = np.errstate(all="ignore")
 
 
+def _spatial_axes(layout):
+    return (1, 2) if layout.endswith("C") else (2, 3)
+
+
+@_ieee
 def global_avg_pool2d(x, *, layout="NCHW"):
     """Mean of each channel.
 
@@ -29,10 +38,11 @@ def global_avg_pool2d(x, *, layout="NCHW"):
     """
     op = "global_avg_pool2d"
     _checks.check_arrays(op, x=x)
-    size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    return pool_avg(op, x, size, None, 0, False, True, layout)
+    _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)
+    return x.mean(axis=_spatial_axes(layout), keepdims=True)
 
 
+@_ieee
 def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     """Gradient of `global_avg_pool2d`: dy / (H * W) in every cell.
 
@@ -59,10 +69,16 @@ def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     """
     op = "global_avg_pool2d_backward"
     _checks.check_arrays(op, dy=dy)
-    size = _geometry.image_sizes(freeze(x_shape), layout=freeze(layout), op=op)[2]
-    return pool_avg_backward(op, dy, x_shape, size, None, 0, False, True, layout)
+    x_shape = freeze(x_shape)
+    size = _geometry.image_sizes(x_shape, layout=freeze(layout), op=op)[2]
+    g = pool_shape(op, x_shape, size, None, 0, 1, False, layout)
+    _checks.check_shape(op, "dy", dy.shape, g.y_shape, f"x_shape {x_shape}")
+    dx = np.empty(x_shape, dy.dtype)
+    dx[...] = dy / dy.dtype.type(size[0] * size[1])
+    return dx
 
 
+@_ieee
 def global_max_pool2d(x, *, layout="NCHW"):
     """Maximum of each channel; a NaN wins over numbers.
 
@@ -86,9 +102,8 @@ def global_max_pool2d(x, *, layout="NCHW"):
     """
     op = "global_max_pool2d"
     _checks.check_arrays(op, x=x)
-    size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    g = pool_shape(op, x.shape, size, None, 0, 1, False, layout)
-    return _core.max_pool(g, x)[0]
+    _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)
+    return x.max(axis=_spatial_axes(layout), keepdims=True)
 
 
 def global_max_pool2d_backward(dy, x, *, layout="NCHW"):
