@@ -98,18 +98,11 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
     }
 }
 
-fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                            ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
-    const fc_status status = fc_conv_check(g);
-    if (status)
-        return status;
-    depthwise_job job = {.g = *g, .weights = *w, .y = *y, .w_group = w_group, .bias = bias};
-    job.relu = relu;
-    job.t = fc_table(dtype);
+/* The windows of a convolution, as those of a pooling. */
+static void init_windows(fc_windows *w, const fc_conv *g, const fc_array *x, const fc_kernels *t) {
+    fc_pool windows = {.N = g->N, .C = g->C};
     fc_array image = *x;
     fc_tidy_width(&image, g->in);
-    fc_tidy_width(&job.y, g->out);
-    fc_pool windows = {.N = g->N, .C = g->C};
     for (int axis = 0; axis < FC_SPATIAL; axis++) {
         windows.in[axis] = g->in[axis];
         windows.out[axis] = g->out[axis];
@@ -118,14 +111,125 @@ fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x,
         windows.dilation[axis] = g->dilation[axis];
         windows.pad[axis] = g->pad[axis];
     }
-    fc_windows_init(&job.w, &windows, &image, job.t);
+    fc_windows_init(w, &windows, &image, t);
+}
+
+static int depthwise_threads(const fc_conv *g) {
+    return fc_threads_for((double)g->N * (double)g->OC * (double)fc_volume(g->out) *
+                          (double)fc_volume(g->kernel));
+}
+
+fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                            ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
+    const fc_status status = fc_conv_check(g);
+    if (status)
+        return status;
+    depthwise_job job = {.g = *g, .weights = *w, .y = *y, .w_group = w_group, .bias = bias};
+    job.relu = relu;
+    job.t = fc_table(dtype);
+    fc_tidy_width(&job.y, g->out);
+    init_windows(&job.w, g, x, job.t);
     job.slot_bytes = scratch_bytes(&job);
-    const int threads = fc_threads_for((double)g->N * (double)g->OC * (double)fc_volume(g->out) *
-                                       (double)fc_volume(g->kernel));
+    const int threads = depthwise_threads(g);
     job.scratch = fc_workspace_acquire((size_t)threads * job.slot_bytes);
     if (!job.scratch)
         return FC_NO_MEMORY;
     fc_parallel_for(threads, g->N * g->G, plane_task, &job);
+    fc_workspace_release(job.scratch);
+    return FC_OK;
+}
+
+/* ---- weight gradient ----------------------------------------------------------------------- */
+
+typedef struct {
+    fc_windows w;
+    fc_conv g;
+    fc_array dy, dw;
+    const fc_kernels *t;
+    char *scratch;
+    size_t slot_bytes;
+} grad_job;
+
+typedef struct {
+    fc_taps t;
+    char *lanes, *row; /* sums of every tap, lane by lane; a row of dy */
+    double *sums;
+} grad_scratch;
+
+static size_t lanes_bytes(const grad_job *job) {
+    return fc_align((size_t)(fc_volume(job->g.kernel) * job->t->lanes) * job->t->itemsize);
+}
+
+static size_t row_bytes(const grad_job *job) {
+    return fc_align((size_t)job->g.out[2] * job->t->itemsize);
+}
+
+static size_t grad_scratch_bytes(const grad_job *job) {
+    return fc_align(fc_taps_bytes(&job->w)) + lanes_bytes(job) + row_bytes(job) +
+           fc_align((size_t)fc_volume(job->g.kernel) * sizeof(double));
+}
+
+static void add_row_products(const grad_job *job, grad_scratch *s, const char *plane,
+                             const char *dy, ptrdiff_t od, ptrdiff_t oh) {
+    const ptrdiff_t *stride = job->dy.stride, width = job->g.out[2];
+    const char *row = dy + (od * stride[2] + oh * stride[3]) * (ptrdiff_t)job->t->itemsize;
+    fc_gather_taps(&job->w, &s->t, plane, od, oh);
+    if (stride[4] != 1) {
+        const fc_copy copy = {.rows = 1, .cols = width, .src = row, .src_col = stride[4],
+                              .dst = s->row, .dst_col = 1};
+        job->t->copy_2d(&copy);
+        row = s->row;
+    }
+    job->t->dot_taps(width, fc_volume(job->g.kernel), s->t.taps, row, s->lanes);
+}
+
+static void store_filter(const grad_job *job, ptrdiff_t oc, const double *sums) {
+    const ptrdiff_t *kernel = job->g.kernel, *stride = job->dw.stride;
+    char *dw = fc_at(&job->dw, job->t->itemsize, oc, 0);
+    for (ptrdiff_t kd = 0; kd < kernel[0]; kd++)
+        for (ptrdiff_t kh = 0; kh < kernel[1]; kh++)
+            for (ptrdiff_t kw = 0; kw < kernel[2]; kw++)
+                job->t->fill(1, *sums++,
+                             dw + (kd * stride[2] + kh * stride[3] + kw * stride[4]) *
+                                      (ptrdiff_t)job->t->itemsize, 1);
+}
+
+/* One filter over all images: no two tasks add to the same sum. */
+static void filter_task(void *context, ptrdiff_t oc, int slot) {
+    const grad_job *job = context;
+    const fc_conv *g = &job->g;
+    const ptrdiff_t taps = fc_volume(g->kernel), lanes = job->t->lanes;
+    char *memory = job->scratch + (size_t)slot * job->slot_bytes;
+    grad_scratch s;
+    s.lanes = memory + fc_align(fc_taps_bytes(&job->w));
+    s.row = s.lanes + lanes_bytes(job);
+    s.sums = (double *)(s.row + row_bytes(job));
+    job->t->fill(taps * lanes, 0, s.lanes, 1);
+    for (ptrdiff_t n = 0; n < g->N; n++) {
+        const char *plane = fc_at(&job->w.x, job->t->itemsize, n, oc / (g->OC / g->G));
+        const char *dy = fc_at(&job->dy, job->t->itemsize, n, oc);
+        fc_taps_init(&s.t, &job->w, 0, memory);
+        for (ptrdiff_t od = 0; od < g->out[0]; od++)
+            for (ptrdiff_t oh = 0; oh < g->out[1]; oh++)
+                add_row_products(job, &s, plane, dy, od, oh);
+    }
+    for (ptrdiff_t t = 0; t < taps; t++)
+        s.sums[t] = 0;
+    job->t->sum_rows(taps, lanes, s.lanes, lanes, 1, s.sums);
+    store_filter(job, oc, s.sums);
+}
+
+fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                   const fc_array *x, const fc_array *dw) {
+    grad_job job = {.g = *g, .dy = *dy, .dw = *dw, .t = fc_table(dtype)};
+    const int threads = depthwise_threads(g);
+    fc_tidy_width(&job.dy, g->out);
+    init_windows(&job.w, g, x, job.t);
+    job.slot_bytes = grad_scratch_bytes(&job);
+    job.scratch = fc_workspace_acquire((size_t)threads * job.slot_bytes);
+    if (!job.scratch)
+        return FC_NO_MEMORY;
+    fc_parallel_for(threads, g->OC, filter_task, &job);
     fc_workspace_release(job.scratch);
     return FC_OK;
 }

@@ -208,8 +208,7 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
     job.relu = relu;
     if (g->N == 0)
         return fc_conv_check(g);
-    /* many filters on one channel would be better off with a GEMM */
-    if (g->C == g->G && g->OC / g->G <= 4)
+    if (fc_is_depthwise(g))
         return fc_conv_depthwise(g, dtype, x, w, w_group, bias, y, relu);
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;

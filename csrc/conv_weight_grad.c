@@ -323,6 +323,8 @@ fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
+    if (fc_is_depthwise(g))
+        return fc_depthwise_weight_grad(g, dtype, dy, x, dw);
     grad_job job = {.g = *g, .dy = *dy, .x = *x, .dw = *dw, .t = fc_table(dtype)};
     fc_flatten_pointwise(&job.g, &job.x, &job.dy);
     plan_job(&job);
@@ -359,7 +361,6 @@ typedef struct {
     const fc_conv *g;
     const fc_array *dy, *db;
     const fc_kernels *t;
-    fc_dtype dtype;
 } bias_job;
 
 static void bias_task(void *context, ptrdiff_t task, int slot) {
@@ -378,13 +379,8 @@ static void bias_task(void *context, ptrdiff_t task, int slot) {
                                  (row / g->out[1] * stride[2] + row % g->out[1] * stride[3]) *
                                      itemsize,
                              stride[1], stride[4], sums);
-    for (ptrdiff_t c = 0; c < channels; c++) {
-        char *db = job->db->data + (first + c) * job->db->stride[0] * itemsize;
-        if (job->dtype == FC_F32)
-            *(float *)db = (float)sums[c];
-        else
-            *(double *)db = sums[c];
-    }
+    for (ptrdiff_t c = 0; c < channels; c++)
+        job->t->fill(1, sums[c], job->db->data + (first + c) * job->db->stride[0] * itemsize, 1);
 }
 
 fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db) {
@@ -393,7 +389,7 @@ fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, con
         return status;
     fc_array tidy = *dy;
     fc_tidy_width(&tidy, g->out);
-    bias_job job = {.g = g, .dy = &tidy, .db = db, .t = fc_table(dtype), .dtype = dtype};
+    bias_job job = {.g = g, .dy = &tidy, .db = db, .t = fc_table(dtype)};
     fc_parallel_for(fc_threads_for((double)g->N * (double)g->OC * (double)fc_volume(g->out)),
                     fc_ceil_div(g->OC, BIAS_BLOCK), bias_task, &job);
     return FC_OK;

@@ -114,9 +114,17 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                        ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
 
-/* The same for one input channel a group, without a GEMM. */
+/* One input channel a group, and few filters on it: many would be better off with a GEMM. */
+static inline int fc_is_depthwise(const fc_conv *g) {
+    return g->C == g->G && g->OC / g->G <= 4;
+}
+
+/* The same without a GEMM. */
 fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                             ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+
+fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                                   const fc_array *x, const fc_array *dw);
 
 /* ---- scratch memory and threads --------------------------------------------------------- */
 
