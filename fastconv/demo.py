@@ -23,7 +23,7 @@ from fastconv.functional import softmax_loss
 from fastconv.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from fastconv.training import SGD, fit, predict
 
-EPOCHS = 40
+EPOCHS = 30
 BATCH_SIZE = 32
 LEARNING_RATE = 0.05
 MAX_THREADS = 256  # as `fastconv.set_num_threads` allows
