@@ -103,23 +103,22 @@ def test_rounding_stays_below_the_bound(case, algo, dtype, rng):
 # ---- every tile ---------------------------------------------------------------------------------
 
 AROUND_VECTORS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
+AROUND_TILES = (*range(1, 32), 33, 47, 48, 49, 63, 64, 65)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_every_tile_of_filters_and_pixels(kernel, isa, dtype, rng):
-    """Tiles are up to 14 filters by 32 pixels, the edge tiles have all smaller sizes."""
-    for OC in range(1, 32):
+@pytest.mark.parametrize("layout", ["NCW", "NWC"])
+def test_every_tile_of_filters_and_pixels(layout, kernel, isa, dtype, rng):
+    """Tiles are up to 14 filters by 32 pixels or the other way round; edge tiles are smaller."""
+    how = {"padding": kernel // 2}
+    for OC in AROUND_TILES:
         for W in AROUND_VECTORS:
-            x, w, b, dy = (
-                whole_numbers(shape, dtype, rng)
-                for shape in ((1, 2, W), (OC, 2, kernel), (OC,), (1, OC, W))
-            )
-            padding = kernel // 2
-            assert_same(F.conv1d(x, w, b, padding=padding), R.conv1d(x, w, b, padding=padding))
-            assert_same(
-                F.conv1d_weight_grad(dy, x, w.shape, padding=padding),
-                R.conv1d_weight_grad(dy, x, w.shape, padding=padding),
-            )
+            shapes = ((1, 2, W), (OC, 2, kernel), (OC,), (1, OC, W))
+            x, w, b, dy = (whole_numbers(shape, dtype, rng) for shape in shapes)
+            y, dw = R.conv1d(x, w, b, **how), R.conv1d_weight_grad(dy, x, w.shape, **how)
+            x, y, dy = (in_layout(a, layout) for a in (x, y, dy))
+            assert_same(F.conv1d(x, w, b, **how, layout=layout), y)
+            assert_same(F.conv1d_weight_grad(dy, x, w.shape, **how, layout=layout), dw)
 
 
 @pytest.mark.parametrize("layout", ["NCW", "NWC"])
@@ -136,7 +135,7 @@ def test_every_tile_of_channels(layout, isa, dtype, rng):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, 8])
 def test_every_row_of_a_depthwise_convolution(kernel, stride, isa, dtype, rng):
-    for W in AROUND_VECTORS:
+    for W in (*AROUND_VECTORS, 80, 81, 97, 130):
         for dilation in (1, 2):
             how = {"stride": stride, "padding": kernel, "dilation": dilation, "groups": 2}
             x, w = (whole_numbers(s, dtype, rng) for s in ((2, 2, W), (4, 1, kernel)))

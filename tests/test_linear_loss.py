@@ -1,5 +1,7 @@
 """Fully connected layers, ReLU and losses against the reference."""
 
+import itertools
+
 import numpy as np
 import pytest
 from cases import assert_sums_close, uniform
@@ -110,29 +112,43 @@ def test_relu_and_gradient_equal_the_reference(shape, dtype, rng):
 # ---- losses -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("loss", ["softmax_loss", "svm_loss"])
-@pytest.mark.parametrize(("N", "classes"), [(1, 1), (1, 10), (7, 3), (64, 1000), (0, 5)])
+ROWS_AND_CLASSES = [(1, 1), (1, 10), (7, 3), (64, 1000), (0, 5)]
+
+
+def label_kinds(y, rng):
+    """The labels in each place of memory and as integers of several widths."""
+    for s, kind in zip(everywhere(rng), itertools.cycle([np.int64, np.int32, np.uint16])):
+        yield s, y.astype(kind)
+
+
+@pytest.mark.parametrize(("N", "classes"), ROWS_AND_CLASSES)
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_losses_equal_the_reference(loss, N, classes, scale, dtype, rng):
+def test_softmax_loss_and_gradient(N, classes, scale, dtype, rng):
+    """exp turns the absolute error of a score into a relative one, the sum adds one per class."""
     scores = uniform((N, classes), dtype, rng) * dtype.type(scale)
     y = rng.integers(0, classes, N)
-    value, gradient = getattr(R, loss)(scores, y)
-    for kind in (np.int64, np.int32, np.uint16):
-        for s in everywhere(rng):
-            with s:
-                placed = s.put(scores), s.put(y.astype(kind))
-                actual, dscores = getattr(F, loss)(*placed)
-                assert actual == pytest.approx(value, rel=1e-12, abs=1e-12)
-                assert_sums_close(dscores, gradient, classes, np.ones(1))
+    value, gradient = R.softmax_loss(scores, y)
+    tolerance = float(np.finfo(dtype).eps) * (classes + 8 + 4 * scale)
+    for s, labels in label_kinds(y, rng):
+        with s:
+            actual, dscores = F.softmax_loss(s.put(scores), s.put(labels))
+            assert actual == pytest.approx(value, rel=0, abs=tolerance)
+            assert dscores.dtype == dtype
+            np.testing.assert_allclose(dscores, gradient, rtol=0, atol=tolerance / max(N, 1))
 
 
-@pytest.mark.parametrize("delta", [0.5, 1.0, 10])
-def test_margin_of_the_svm_loss(delta, dtype, rng):
-    scores, y = uniform((9, 6), dtype, rng) * 10, rng.integers(0, 6, 9)
+@pytest.mark.parametrize(("N", "classes"), ROWS_AND_CLASSES)
+@pytest.mark.parametrize("delta", [0.5, 1, 10.0])
+def test_svm_loss_and_gradient(N, classes, delta, dtype, rng):
+    """Margins and their sums are exact on multiples of 1/8, and no margin is nearly 0."""
+    scores = np.round(uniform((N, classes), dtype, rng) * 80) / 8
+    y = rng.integers(0, classes, N)
     value, gradient = R.svm_loss(scores, y, delta)
-    actual, dscores = F.svm_loss(scores, y, delta)
-    assert actual == pytest.approx(value, rel=1e-12)
-    assert_same(dscores, gradient)
+    for s, labels in label_kinds(y, rng):
+        with s:
+            actual, dscores = F.svm_loss(s.put(scores), s.put(labels), delta)
+            assert actual == value
+            assert_sums_close(dscores, gradient, 1, gradient)
 
 
 @pytest.mark.parametrize("loss", [F.softmax_loss, F.svm_loss])
