@@ -85,14 +85,15 @@ def case(request):
 
 
 def slope(function, array, index, step=1e-6):
-    """Central difference of `function()` for one element of `array`."""
-    before = array[index]
+    """Central difference of `function()` for one element of `array`; None across a kink."""
+    middle, before = function(), array[index]
     array[index] = before + step
     above = function()
     array[index] = before - step
     below = function()
     array[index] = before
-    return (above - below) / (2 * step)
+    # Curvature bends by about step**2, the corner of a ReLU or a maximum by about step.
+    return (above - below) / (2 * step) if abs(above - 2 * middle + below) < 1e-9 else None
 
 
 def test_gradients_are_the_slopes(case, rng):
@@ -106,6 +107,7 @@ def test_gradients_are_the_slopes(case, rng):
     layer.forward(x)
     dx = layer.backward(dy)
     assert set(layer.grads) == set(layer.params)
+    checked = 0
     pairs = [(x, dx)] + [(layer.params[name], layer.grads[name]) for name in layer.params]
     for array, gradient in pairs:
         assert gradient.shape == array.shape
@@ -113,7 +115,10 @@ def test_gradients_are_the_slopes(case, rng):
         for flat in rng.choice(array.size, min(array.size, 12), replace=False):
             index = np.unravel_index(flat, array.shape)
             expected = slope(loss, array, index)
-            assert gradient[index] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+            if expected is not None:
+                checked += 1
+                assert gradient[index] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert checked > 0.8 * sum(min(array.size, 12) for array, _ in pairs)
 
 
 def test_backward_without_dx_fills_the_same_grads(case, rng):
