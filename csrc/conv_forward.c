@@ -206,13 +206,15 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
     fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .y = *y};
     job.bias = bias;
     job.relu = relu;
-    if (g->N == 0)
-        return fc_conv_check(g);
+    fc_status status = fc_conv_check(g);
+    if (status || g->N == 0)
+        return status;
+    fc_limit_strides(g->in, g->out, job.g.stride);
     if (fc_is_depthwise(g))
-        return fc_conv_depthwise(g, dtype, x, w, w_group, bias, y, relu);
+        return fc_conv_depthwise(&job.g, dtype, x, w, w_group, bias, y, relu);
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
-    const fc_status status = fc_plan_conv(&job.g, dtype, channels_last, &job.plan);
+    status = fc_plan_conv(&job.g, dtype, channels_last, &job.plan);
     if (status)
         return status;
     job.t = fc_table(dtype);

@@ -28,7 +28,7 @@ static axis_phase find_phase(const fc_conv *g, int axis, ptrdiff_t phase) {
     const ptrdiff_t stride = g->stride[axis], dilation = g->dilation[axis];
     const ptrdiff_t gcd = greatest_common_divisor(stride, dilation);
     axis_phase p = {.tap_step = stride / gcd, .dilation = dilation / gcd};
-    p.out = phase < g->in[axis] ? fc_ceil_div(g->in[axis] - phase, stride) : 0;
+    p.out = fc_ceil_div(g->in[axis] - phase, stride);
     for (p.first_tap = 0; p.first_tap < p.tap_step && p.first_tap < g->kernel[axis];
          p.first_tap++) {
         const ptrdiff_t distance = phase + g->pad[axis] - p.first_tap * dilation;
@@ -72,8 +72,6 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
     flipped.stride[1] = w->stride[0];
     for (int axis = 0; axis < FC_SPATIAL; axis++) {
         const axis_phase p = find_phase(g, axis, phase[axis]);
-        if (p.out == 0)
-            return FC_OK;
         reached = reached && p.taps > 0;
         s.in[axis] = g->out[axis];
         s.out[axis] = p.out;
@@ -81,10 +79,15 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
         s.stride[axis] = 1;
         s.dilation[axis] = p.dilation;
         s.pad[axis] = p.pad;
-        flipped.data += (p.first_tap + (p.taps - 1) * p.tap_step) * w->stride[axis + 2] * itemsize;
-        flipped.stride[axis + 2] = -p.tap_step * w->stride[axis + 2];
+        /* steps that are never taken may be too long to compute with */
+        if (p.taps > 0)
+            flipped.data +=
+                (p.first_tap + (p.taps - 1) * p.tap_step) * w->stride[axis + 2] * itemsize;
+        if (p.taps > 1)
+            flipped.stride[axis + 2] = -p.tap_step * w->stride[axis + 2];
         view.data += phase[axis] * dx->stride[axis + 2] * itemsize;
-        view.stride[axis + 2] *= g->stride[axis];
+        if (p.out > 1)
+            view.stride[axis + 2] *= g->stride[axis];
     }
     if (!reached) {
         fill(&s, fc_table(dtype), &view, bias);
@@ -96,10 +99,12 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     fc_status status = fc_conv_check(g);
-    ptrdiff_t phase[FC_SPATIAL];
-    for (phase[0] = 0; phase[0] < g->stride[0]; phase[0]++)
-        for (phase[1] = 0; phase[1] < g->stride[1]; phase[1]++)
-            for (phase[2] = 0; phase[2] < g->stride[2] && !status; phase[2]++)
+    ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        phases[axis] = FC_MIN(g->stride[axis], g->in[axis]); /* the others have no element */
+    for (phase[0] = 0; phase[0] < phases[0]; phase[0]++)
+        for (phase[1] = 0; phase[1] < phases[1]; phase[1]++)
+            for (phase[2] = 0; phase[2] < phases[2] && !status; phase[2]++)
                 status = run_phase(g, dtype, dy, w, bias, dx, phase);
     return status;
 }

@@ -230,22 +230,32 @@ static void store_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- planning and the call ----------------------------------------------------------------- */
 
-static void plan_units(grad_job *job) {
+/* Sizes of a unit; 0 when they overflow. */
+static int count_unit_elements(grad_job *job) {
+    const fc_conv *g = &job->g;
+    job->x_rows = (job->unit_rows - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
+    job->x_cols = (job->unit_cols - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
+    job->dy_unit = job->oc_chunk * job->group_chunk * job->unit_rows * job->unit_cols;
+    job->x_unit = job->cg * job->group_chunk * g->kernel[0];
+    return fc_multiply(&job->x_unit, job->x_rows) && fc_multiply(&job->x_unit, job->x_cols) &&
+           job->x_unit < PTRDIFF_MAX / 16;
+}
+
+/* Dilated taps far outside the image make even the smallest unit too large. */
+static fc_status plan_units(grad_job *job) {
     const fc_conv *g = &job->g;
     const fc_caches *caches = fc_cpu_caches();
     const ptrdiff_t budget =
         (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)8 << 20) / job->itemsize;
-    const ptrdiff_t x_pixel = job->cg * job->group_chunk * g->kernel[0];
-    const ptrdiff_t dy_pixel = job->oc_chunk * job->group_chunk;
     job->unit_cols = g->out[2];
     job->unit_rows = g->out[1];
     for (;;) {
-        job->x_rows = (job->unit_rows - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
-        job->x_cols = (job->unit_cols - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
-        job->x_unit = x_pixel * job->x_rows * job->x_cols;
-        job->dy_unit = dy_pixel * job->unit_rows * job->unit_cols;
-        if (job->x_unit + job->dy_unit <= budget || job->unit_rows * job->unit_cols == 1)
+        const int counted = count_unit_elements(job);
+        const int smallest = job->unit_rows * job->unit_cols == 1;
+        if (counted && (smallest || job->x_unit + job->dy_unit <= budget))
             break;
+        if (smallest)
+            return FC_OVERFLOW;
         if (job->unit_rows > 1)
             job->unit_rows = (job->unit_rows + 1) / 2;
         else
@@ -255,9 +265,10 @@ static void plan_units(grad_job *job) {
     job->col_blocks = fc_ceil_div(g->out[2], job->unit_cols);
     job->units = g->N * g->out[0] * job->row_blocks * job->col_blocks;
     job->band_units = FC_MAX(1, FC_MIN(job->units, budget / (job->x_unit + job->dy_unit)));
+    return FC_OK;
 }
 
-static void plan_job(grad_job *job) {
+static fc_status plan_job(grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t matrices = g->kernel[0] * g->kernel[1];
     const ptrdiff_t mr = job->t->mr;
@@ -273,7 +284,7 @@ static void plan_job(grad_job *job) {
     fc_chunk_channels(g->G, job->ocg, matrices * job->runs * job->acc_ld,
                       (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->mr, &job->group_chunk,
                       &job->oc_chunk);
-    plan_units(job);
+    return plan_units(job);
 }
 
 static void run_chunk(grad_job *job) {
@@ -320,14 +331,17 @@ static void fill_zero(const grad_job *job) {
 
 fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                               const fc_array *x, const fc_array *dw) {
-    const fc_status status = fc_conv_check(g);
+    fc_status status = fc_conv_check(g);
     if (status)
         return status;
-    if (fc_is_depthwise(g))
-        return fc_depthwise_weight_grad(g, dtype, dy, x, dw);
     grad_job job = {.g = *g, .dy = *dy, .x = *x, .dw = *dw, .t = fc_table(dtype)};
+    fc_limit_strides(g->in, g->out, job.g.stride);
+    if (fc_is_depthwise(g))
+        return fc_depthwise_weight_grad(&job.g, dtype, dy, x, dw);
     fc_flatten_pointwise(&job.g, &job.x, &job.dy);
-    plan_job(&job);
+    status = plan_job(&job);
+    if (status)
+        return status;
     if (g->N == 0) {
         fill_zero(&job);
         return FC_OK;

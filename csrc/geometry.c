@@ -107,6 +107,13 @@ int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
            (size[0] == 1 || s[2] == size[1] * size[2] * s[4]);
 }
 
+void fc_limit_strides(const ptrdiff_t in[FC_SPATIAL], const ptrdiff_t out[FC_SPATIAL],
+                      ptrdiff_t stride[FC_SPATIAL]) {
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        if (out[axis] == 1)
+            stride[axis] = FC_MIN(stride[axis], in[axis]);
+}
+
 void fc_tidy_width(fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
     if (size[2] == 1)
         a->stride[4] = size[1] > 1 ? a->stride[3] : size[0] > 1 ? a->stride[2] : 1;

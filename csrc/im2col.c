@@ -110,7 +110,9 @@ static fc_status run(const fc_conv *g, fc_dtype dtype, const fc_array *x, void *
         !fc_multiply(&bytes, fc_volume(g->kernel)) || !fc_multiply(&bytes, fc_volume(g->out)))
         return FC_OVERFLOW;
     const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
-    cols_job job = {.g = g, .x = x, .cols = cols, .t = fc_table(dtype)};
+    fc_conv limited = *g;
+    fc_limit_strides(g->in, g->out, limited.stride);
+    cols_job job = {.g = &limited, .x = x, .cols = cols, .t = fc_table(dtype)};
     fc_array_bounds(x, size, job.t->itemsize, &job.x_begin, &job.x_end);
     fc_parallel_for(fc_threads_for((double)(bytes / 8)), g->N * g->C, task, &job);
     return FC_OK;

@@ -86,6 +86,11 @@ static inline ptrdiff_t fc_volume(const ptrdiff_t size[FC_SPATIAL]) {
 /* Whether the spatial axes can be walked as one axis with the width's stride. */
 int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]);
 
+/* Where there is one output no step is taken: makes the stride no longer than the image, so that
+ * nothing grows or overflows with it. */
+void fc_limit_strides(const ptrdiff_t in[FC_SPATIAL], const ptrdiff_t out[FC_SPATIAL],
+                      ptrdiff_t stride[FC_SPATIAL]);
+
 /* The stride of an axis of size 1 means nothing: gives the width the one that counts. */
 void fc_tidy_width(fc_array *a, const ptrdiff_t size[FC_SPATIAL]);
 
@@ -114,9 +119,12 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                        ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
 
-/* One input channel a group, and few filters on it: many would be better off with a GEMM. */
+/* One input channel a group, and few filters on it: many would be better off with a GEMM. Rows are
+ * stored with their padding, which therefore may not dwarf them. */
 static inline int fc_is_depthwise(const fc_conv *g) {
-    return g->C == g->G && g->OC / g->G <= 4;
+    const ptrdiff_t extent =
+        (g->out[2] - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
+    return g->C == g->G && g->OC / g->G <= 4 && extent / 4 <= g->in[2] + 4096;
 }
 
 /* The same without a GEMM. */

@@ -6,6 +6,7 @@ fc_status fc_pool_prepare(fc_pool_job *job, fc_dtype dtype) {
     const fc_status status = fc_pool_check(g);
     if (status)
         return status;
+    fc_limit_strides(g->in, g->out, job->g.stride);
     job->t = fc_table(dtype);
     job->itemsize = (ptrdiff_t)job->t->itemsize;
     fc_tidy_width(&job->x, g->in);
@@ -14,10 +15,11 @@ fc_status fc_pool_prepare(fc_pool_job *job, fc_dtype dtype) {
                          !(job->x.stride[4] == 1 && g->in[2] > 1);
     fc_windows_init(&job->w, g, &job->x, job->t);
     /* cells are 32-bit numbers inside the kernels, plane offsets within a window likewise */
-    const ptrdiff_t plane = g->in[1] * g->in[2];
-    const ptrdiff_t reach = (g->kernel[0] - 1) * g->dilation[0] * plane +
-                            (g->kernel[1] - 1) * g->dilation[1] * g->in[2] +
-                            (g->kernel[2] - 1) * g->dilation[2];
+    ptrdiff_t reach = 0;
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        if (!fc_multiply(&reach, g->in[axis]) ||
+            __builtin_add_overflow(reach, (g->kernel[axis] - 1) * g->dilation[axis], &reach))
+            return FC_OVERFLOW;
     if (fc_volume(g->kernel) > INT32_MAX || reach > INT32_MAX)
         return FC_OVERFLOW;
     if (job->index_kind == FC_INDEX_U8 && fc_volume(g->kernel) > 255)
