@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Scratch memory: a call takes one block and gives it back. A few blocks are kept, because fresh
- * pages cost more than many a kernel, but never more than KEEP_BYTES of them. */
+ * Scratch memory: a call takes one block and gives it back. The blocks used last are kept, because
+ * fresh pages cost more than many a kernel, but never more than KEEP_BYTES of them. */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@ typedef struct {
 #define HEADER_BYTES 64
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static header *kept[SLOTS];
+static header *kept[SLOTS]; /* in the order in which they were given back, no gaps */
 static size_t kept_bytes;
 
 static void lock_for_fork(void) {
@@ -31,17 +31,21 @@ __attribute__((constructor)) static void register_fork(void) {
     pthread_atfork(lock_for_fork, unlock_after_fork, unlock_after_fork);
 }
 
-static header *take_kept(size_t bytes) {
-    int best = -1;
-    for (int i = 0; i < SLOTS; i++)
-        if (kept[i] && kept[i]->bytes >= bytes && (best < 0 || kept[i]->bytes < kept[best]->bytes))
-            best = i;
-    if (best < 0)
-        return NULL;
-    header *block = kept[best];
-    kept[best] = NULL;
+static header *remove_kept(int i) {
+    header *block = kept[i];
+    for (; i + 1 < SLOTS; i++)
+        kept[i] = kept[i + 1];
+    kept[SLOTS - 1] = NULL;
     kept_bytes -= block->bytes;
     return block;
+}
+
+static header *take_kept(size_t bytes) {
+    int best = -1;
+    for (int i = 0; i < SLOTS && kept[i]; i++)
+        if (kept[i]->bytes >= bytes && (best < 0 || kept[i]->bytes < kept[best]->bytes))
+            best = i;
+    return best < 0 ? NULL : remove_kept(best);
 }
 
 void *fc_workspace_acquire(size_t bytes) {
@@ -62,29 +66,22 @@ void *fc_workspace_acquire(size_t bytes) {
 void fc_workspace_release(void *memory) {
     if (!memory)
         return;
-    header *block = (header *)((char *)memory - HEADER_BYTES);
+    header *block = (header *)((char *)memory - HEADER_BYTES), *drop[SLOTS] = {NULL};
+    int dropped = 0, last = 0;
+    if (block->bytes > KEEP_BYTES) {
+        free(block);
+        return;
+    }
     pthread_mutex_lock(&lock);
-    if (block->bytes <= KEEP_BYTES - kept_bytes) {
-        for (int i = 0; i < SLOTS && block; i++)
-            if (!kept[i]) {
-                kept[i] = block;
-                kept_bytes += block->bytes;
-                block = NULL;
-            }
-    }
-    if (block) { /* full: the newest block is the likeliest to be wanted again */
-        for (int i = 0; i < SLOTS; i++)
-            if (kept[i] && kept[i]->bytes < block->bytes &&
-                block->bytes <= KEEP_BYTES - kept_bytes + kept[i]->bytes) {
-                header *old = kept[i];
-                kept_bytes += block->bytes - old->bytes;
-                kept[i] = block;
-                block = old;
-                break;
-            }
-    }
+    while (kept[SLOTS - 1] || block->bytes > KEEP_BYTES - kept_bytes)
+        drop[dropped++] = remove_kept(0);
+    while (kept[last])
+        last++;
+    kept[last] = block;
+    kept_bytes += block->bytes;
     pthread_mutex_unlock(&lock);
-    free(block);
+    for (int i = 0; i < dropped; i++)
+        free(drop[i]);
 }
 
 void fc_release_memory(void) {
