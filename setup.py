@@ -45,6 +45,7 @@ class BuildExt(build_ext):
                 extra_postargs=COMMON + flags + EXTRA,
                 depends=headers,
             )
+        ext.depends = [*ext.depends, *ext.extra_objects]  # a new object means a new link
         super().build_extension(ext)
 
 
