@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The kernels behind convolution, each against the plain loop that its comment gives. */
+#include "check.h"
+
+#include <string.h>
+
+void check_kernels(const fc_kernels *t) {
+#define FC_KERNEL(result, name, arguments)                                                         \
+    expect(t->name != NULL, "%s is missing", #name);                                               \
+    check_##name(t);
+#include "kernels.inc"
+#undef FC_KERNEL
+    expect(t->mr >= 1 && t->mr <= FC_MAX_MR, "mr %td", t->mr);
+    expect(t->nr == 2 * t->lanes && t->nr * (ptrdiff_t)t->itemsize <= FC_MAX_NR * 4, "nr %td",
+           t->nr);
+}
+
+/* ---- gemm_tile ----------------------------------------------------------------------------- */
+
+typedef struct {
+    ptrdiff_t k_outer, k_inner, b_step, b_row, ldc_gap;
+} tile_shape;
+
+/* c[m][n] before, its sum and the sum of the absolute values that bounds the rounding error. */
+static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m, ptrdiff_t n,
+                          const void *c_before, double *sum, double *magnitude) {
+    *sum = tile->init == FC_INIT_ZERO   ? 0
+           : tile->init == FC_INIT_LOAD ? get(t, c_before, m * tile->ldc + n)
+           : tile->init == FC_INIT_BIAS ? get(t, tile->bias, m)
+                                        : get(t, tile->bias, n);
+    *magnitude = fabs(*sum);
+    for (ptrdiff_t row = 0; row < tile->k_outer; row++)
+        for (ptrdiff_t k = 0; k < tile->k_inner; k++) {
+            const double product = get(t, tile->a, (row * tile->k_inner + k) * tile->m + m) *
+                                   get(t, tile->b, row * tile->b_row + k * tile->b_step + n);
+            *sum += product;
+            *magnitude += fabs(product);
+        }
+    if (tile->relu && *sum < 0)
+        *sum = 0;
+}
+
+static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shape) {
+    const ptrdiff_t n = tile.vectors * t->lanes, terms = shape->k_outer * shape->k_inner;
+    const ptrdiff_t ldc = n + shape->ldc_gap, c_count = (tile.m - 1) * ldc + n;
+    const ptrdiff_t b_count =
+        terms ? (shape->k_outer - 1) * shape->b_row + (shape->k_inner - 1) * shape->b_step + n : 0;
+    tile.k_outer = shape->k_outer;
+    tile.k_inner = shape->k_inner;
+    tile.b_step = shape->b_step;
+    tile.b_row = shape->b_row;
+    tile.ldc = ldc;
+    tile.a = take_random(t, terms * tile.m);
+    tile.b = take_random(t, b_count);
+    if (tile.init == FC_INIT_BIAS || tile.init == FC_INIT_BIAS_COLUMNS)
+        tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
+    void *before = take_random(t, c_count);
+    tile.c = take_elements(t, c_count);
+    if (tile.init == FC_INIT_LOAD)
+        memcpy(tile.c, before, (size_t)c_count * t->itemsize);
+    t->gemm_tile(&tile);
+    for (ptrdiff_t i = 0; i < c_count; i++) {
+        const ptrdiff_t row = i / ldc, column = i % ldc;
+        double sum, magnitude;
+        if (column >= n) {
+            expect(same(get(t, tile.c, i), tile.init == FC_INIT_LOAD ? get(t, before, i) : NAN),
+                   "gemm_tile wrote between two rows");
+            continue;
+        }
+        expected_tile(t, &tile, row, column, before, &sum, &magnitude);
+        const double error = fabs(get(t, tile.c, i) - sum);
+        expect(error <= epsilon(t) * (double)(terms + 2) * magnitude,
+               "gemm_tile m %td vectors %td k %tdx%td b %td,%td init %d relu %d: error %g at "
+               "[%td][%td]",
+               tile.m, tile.vectors, tile.k_outer, tile.k_inner, tile.b_step, tile.b_row,
+               (int)tile.init, tile.relu, error, row, column);
+    }
+    release();
+}
+
+/* NaN and infinity go where IEEE arithmetic sends them, also through ReLU. */
+static void check_tile_nan(const fc_kernels *t) {
+    const double cases[][3] = {{NAN, 1, NAN}, {INFINITY, 0, NAN}, {INFINITY, 1, INFINITY},
+                               {-INFINITY, 1, 0}, {1, 1, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        void *a = take_random(t, 1), *b = take_random(t, t->nr), *c = take_elements(t, t->nr);
+        put(t, a, 0, cases[i][0]);
+        for (ptrdiff_t n = 0; n < t->nr; n++)
+            put(t, b, n, cases[i][1]);
+        const fc_tile tile = {.m = 1, .vectors = 2, .k_outer = 1, .k_inner = 1, .a = a, .b = b,
+                              .b_step = t->nr, .c = c, .ldc = t->nr, .relu = 1};
+        t->gemm_tile(&tile);
+        for (ptrdiff_t n = 0; n < t->nr; n++)
+            expect(same(get(t, c, n), cases[i][2]), "gemm_tile: %g * %g gives %g", cases[i][0],
+                   cases[i][1], get(t, c, n));
+        release();
+    }
+}
+
+void check_gemm_tile(const fc_kernels *t) {
+    const tile_shape shapes[] = {
+        {1, 1, t->nr, 0, 0},   {1, 37, t->nr, 0, 0}, {1, 8, t->nr, 0, 5},
+        {1, 5, 1, 0, 1},       {3, 5, 1, 11, 0},     {2, 7, 3, 30, 3},
+        {4, 1, 0, t->nr, 0},   {1, 0, t->nr, 0, 0},  {0, 3, t->nr, 0, 0},
+        {2, 3, t->nr, 0, 0},
+    };
+    for (ptrdiff_t m = 1; m <= t->mr; m++)
+        for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
+            for (int init = FC_INIT_ZERO; init <= FC_INIT_BIAS_COLUMNS; init++)
+                for (int relu = 0; relu < 2; relu++)
+                    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+                        const fc_tile tile = {.m = m, .vectors = vectors, .init = (fc_init)init,
+                                              .relu = relu};
+                        check_tile(t, tile, &shapes[i]);
+                    }
+    check_tile_nan(t);
+}
+
+/* ---- copy_2d ------------------------------------------------------------------------------- */
+
+/* Strides of rows x cols elements and where they lie: lowest offset and extent. */
+typedef struct {
+    ptrdiff_t row, col;
+} strides;
+
+static ptrdiff_t reach(ptrdiff_t size, ptrdiff_t stride, int sign) {
+    return size > 0 && stride * sign > 0 ? (size - 1) * stride : 0;
+}
+
+static ptrdiff_t lowest(ptrdiff_t rows, ptrdiff_t cols, strides s) {
+    return reach(rows, s.row, -1) + reach(cols, s.col, -1);
+}
+
+static ptrdiff_t extent(ptrdiff_t rows, ptrdiff_t cols, strides s) {
+    return rows && cols
+               ? reach(rows, s.row, 1) + reach(cols, s.col, 1) - lowest(rows, cols, s) + 1
+               : 0;
+}
+
+static void check_copy(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, strides src,
+                       strides dst, int may_read_around) {
+    const ptrdiff_t src_count = extent(rows, cols, src), dst_count = extent(rows, cols, dst);
+    void *src_block = take_random(t, src_count), *dst_block = take_elements(t, dst_count);
+    void *expected = take_elements(t, dst_count);
+    fc_copy copy = {
+        .rows = rows,
+        .cols = cols,
+        .src = at(t, src_block, -lowest(rows, cols, src)),
+        .src_row = src.row,
+        .src_col = src.col,
+        .dst = at(t, dst_block, -lowest(rows, cols, dst)),
+        .dst_row = dst.row,
+        .dst_col = dst.col,
+    };
+    if (may_read_around) {
+        copy.readable_begin = src_block;
+        copy.readable_end = at(t, src_block, src_count);
+    }
+    void *first = at(t, expected, -lowest(rows, cols, dst));
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < cols; c++)
+            put(t, first, r * dst.row + c * dst.col,
+                get(t, copy.src, r * src.row + c * src.col));
+    t->copy_2d(&copy);
+    expect(memcmp(expected, dst_block, (size_t)dst_count * t->itemsize) == 0,
+           "copy_2d %tdx%td from strides %td,%td to %td,%td", rows, cols, src.row, src.col,
+           dst.row, dst.col);
+    release();
+}
+
+void check_copy_2d(const fc_kernels *t) {
+    const ptrdiff_t L = t->lanes;
+    const ptrdiff_t sizes[] = {0, 1, 2, 3, L - 1, L, L + 1, 2 * L - 1, 2 * L, 2 * L + 3, 5 * L + 1};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    for (int i = 0; i < SIZES; i++)
+        for (int j = 0; j < SIZES; j++) {
+            const ptrdiff_t rows = sizes[i], cols = sizes[j];
+            const strides from[] = {
+                {cols, 1},     {cols + 3, 1}, {1, rows},           {1, rows + 2},     {2 * cols, 2},
+                {2, 2 * rows}, {3 * cols, 3}, {-cols, -1},         {-1, rows},        {cols, -1},
+                {0, 0},        {0, 1},        {1, 0},              {0, 2},            {1, 1},
+                {2, 1},        {1, 2},        {2 * cols + 1, -2},
+            };
+            const strides to[] = {
+                {cols, 1},     {cols + 2, 1},  {1, rows},          {1, rows + 3}, {2 * cols, 2},
+                {2, 2 * rows}, {-cols, -1},    {-1, rows},         {1, -rows},    {7 * cols, 5},
+            };
+            for (size_t s = 0; s < sizeof from / sizeof *from; s++)
+                for (size_t d = 0; d < sizeof to / sizeof *to; d++)
+                    check_copy(t, rows, cols, from[s], to[d], (s + d) % 2 == 0);
+        }
+}
+
+/* Columns in a row of `width` elements from a larger block, `before` and `after` of them to become
+ * zero, `spill` more that may become anything. */
+typedef struct {
+    ptrdiff_t rows, cols, before, after, spill, margin;
+} padded_shape;
+
+static void check_padded(const fc_kernels *t, const padded_shape *p, int padded) {
+    const ptrdiff_t src_row = p->cols + 1, width = p->before + p->cols + p->after;
+    const ptrdiff_t dst_row = width + p->spill + 2, src_count = p->rows * src_row + 2 * p->margin;
+    void *src = take_random(t, src_count), *dst = take_elements(t, p->rows * dst_row);
+    const fc_copy copy = {
+        .rows = p->rows,
+        .cols = p->cols,
+        .src = at(t, src, p->margin),
+        .src_row = src_row,
+        .src_col = 1,
+        .dst = dst,
+        .dst_row = dst_row,
+        .dst_col = 1,
+        .readable_begin = src,
+        .readable_end = at(t, src, src_count),
+        .spill = p->spill,
+    };
+    if (padded)
+        t->copy_padded(&copy, p->before, p->after);
+    else
+        t->copy_2d(&copy);
+    for (ptrdiff_t i = 0; i < p->rows * dst_row; i++) {
+        const ptrdiff_t column = i % dst_row, from = column - p->before;
+        if (column >= width && column < width + p->spill)
+            continue;
+        const double expected = column >= width                ? NAN
+                                : from < 0 || from >= p->cols ? 0
+                                : get(t, copy.src, i / dst_row * src_row + from);
+        expect(same(get(t, dst, i), expected),
+               "%s of %tdx%td, %td and %td around, spill %td, margin %td: %g at [%td][%td]",
+               padded ? "copy_padded" : "copy_2d", p->rows, p->cols, p->before, p->after, p->spill,
+               p->margin, get(t, dst, i), i / dst_row, column);
+    }
+    release();
+}
+
+static void check_spills(const fc_kernels *t, int padded) {
+    const ptrdiff_t L = t->lanes, most = padded ? 3 : 0;
+    const ptrdiff_t sizes[] = {1, 2, L - 1, L, L + 1, 2 * L - 1, 2 * L, 3 * L + 2};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (ptrdiff_t before = 0; before <= most; before++)
+            for (ptrdiff_t after = 0; after <= most; after++)
+                for (ptrdiff_t spill = 0; spill <= L; spill++)
+                    for (ptrdiff_t margin = 0; margin <= L + 1; margin += L / 2 + 1) {
+                        const padded_shape p = {3, sizes[i], before, after, spill, margin};
+                        if (p.cols > 0)
+                            check_padded(t, &p, padded);
+                    }
+}
+
+void check_copy_padded(const fc_kernels *t) {
+    check_spills(t, 1);
+    check_spills(t, 0); /* copy_2d knows spills too */
+}
+
+/* ---- sum_rows ------------------------------------------------------------------------------ */
+
+static void check_row_sums(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, strides s) {
+    void *block = take_random(t, extent(rows, cols, s));
+    const void *src = at(t, block, -lowest(rows, cols, s));
+    double *sums = take((size_t)rows * sizeof *sums);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        sums[r] = (double)r;
+    t->sum_rows(rows, cols, src, s.row, s.col, sums);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        double sum = (double)r, magnitude = fabs(sum);
+        for (ptrdiff_t c = 0; c < cols; c++) {
+            sum += get(t, src, r * s.row + c * s.col);
+            magnitude += fabs(get(t, src, r * s.row + c * s.col));
+        }
+        /* a chunk of 32 vectors is summed in the elements' precision, then its lanes */
+        const double tolerance = epsilon(t) * (double)(32 + t->lanes) * magnitude +
+                                 0x1p-52 * (double)cols * magnitude;
+        expect(fabs(sums[r] - sum) <= tolerance, "sum_rows %tdx%td strides %td,%td: error %g", rows,
+               cols, s.row, s.col, fabs(sums[r] - sum));
+    }
+    release();
+}
+
+void check_sum_rows(const fc_kernels *t) {
+    const ptrdiff_t L = t->lanes;
+    const ptrdiff_t sizes[] = {0, 1, 2, L, L + 1, 3 * L + 2, 33 * L + 1, 70 * L};
+    for (ptrdiff_t rows = 0; rows < 5; rows++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            const ptrdiff_t cols = sizes[i];
+            const strides all[] = {{cols, 1}, {cols + 1, 1},  {1, rows}, {1, rows + 3},
+                                   {1, 1},    {2 * cols, 2}, {0, 0},    {-cols, -1}};
+            for (size_t s = 0; s < sizeof all / sizeof *all; s++)
+                check_row_sums(t, rows, cols, all[s]);
+        }
+}
+
+/* ---- fma_loop ------------------------------------------------------------------------------ */
+
+void check_fma_loop(const fc_kernels *t) {
+    const double operations = t->fma_loop(1000);
+    expect(operations > 0 && fmod(operations, 2.0 * (double)t->lanes * 1000) == 0,
+           "fma_loop tells of %g operations", operations);
+    expect(t->fma_loop(2000) == 2 * operations, "fma_loop does not count its rounds");
+}
