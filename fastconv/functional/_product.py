@@ -10,8 +10,9 @@ import numpy as np
 
 from fastconv import _core, _geometry
 
-# Below this many multiply-adds NumPy's smaller cost of a call decides, above it the kernels do.
-OWN_GEMM = 1_000_000
+# Below this many multiply-adds NumPy's smaller cost of a call decides. From about here on OpenBLAS
+# uses several threads, which fight with ours for the processors and then spin for a while.
+OWN_GEMM = 250_000
 
 
 @lru_cache(maxsize=4096)
