@@ -10,14 +10,13 @@ import numpy as np
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 ALGOS = ("auto", "gemm", "im2col", "naive")
-ACTIVATIONS = (None, "relu")
 GRADIENTS = ("x", "w", "b")
 
 _ndarray = np.ndarray  # a name of this module is found faster than an attribute
 
 
 def check_arrays(op, **arrays):
-    """Return the one dtype, float32 or float64, that all arrays have; None is skipped.
+    """Return the one dtype, float32 or float64, that all arrays have; a bias `b` may be None.
 
     Raises
     ------
@@ -25,8 +24,8 @@ def check_arrays(op, **arrays):
         If something is no array, or dtypes differ, are not native or not float32 or float64.
     """
     common = None
-    for array in arrays.values():
-        if array is None:
+    for name, array in arrays.items():
+        if array is None and name == "b":
             continue
         # Identity holds for nearly all arrays and costs a third of equality.
         if type(array) is not _ndarray:
@@ -43,17 +42,17 @@ def _check_arrays_slowly(op, arrays):
     """`check_arrays` for subclasses and for dtypes that are equal without being identical."""
     dtypes = {}
     for name, array in arrays.items():
-        if array is None:
+        if array is None and name == "b":
             continue
         _check_is_array(op, name, array, "np.asarray(..., dtype=np.float32)")
         dtype = array.dtype
-        if dtype.newbyteorder("=") not in (FLOAT32, FLOAT64):
+        if dtype.kind != "f" or dtype.itemsize not in (4, 8):
             raise TypeError(
                 f"{op}: {name} has dtype {dtype}, but only float32 and float64 are supported; "
                 f"convert it with {name}.astype(np.float32) or {name}.astype(np.float64)"
             )
         _check_native(op, name, dtype)
-        dtypes[name] = FLOAT32 if dtype == FLOAT32 else FLOAT64
+        dtypes[name] = FLOAT32 if dtype.itemsize == 4 else FLOAT64
     if len(set(dtypes.values())) > 1:
         names = ", ".join(f"{name} is {dtype}" for name, dtype in dtypes.items())
         raise TypeError(f"{op}: arrays must have one dtype, but {names}; convert with .astype(...)")
@@ -106,13 +105,27 @@ def check_out(op, out, shape, dtype, **inputs):
         raise TypeError(f"{op}: out has dtype {out.dtype}, but the result has dtype {dtype}")
     if not out.flags.writeable:
         raise ValueError(f"{op}: out is read-only")
-    if out.size and any(
-        step == 0 and size > 1 for step, size in zip(out.strides, out.shape, strict=True)
-    ):
+    if not out.flags.aligned:
+        raise ValueError(
+            f"{op}: out is not aligned: its address or its strides {out.strides} are no multiples "
+            f"of {dtype.itemsize} bytes"
+        )
+    if not out.flags.forc and _may_repeat(out):
         raise ValueError(f"{op}: out repeats elements (strides {out.strides} of shape {shape})")
     for name, array in inputs.items():
         if array is not None and overlap(out, array):
             raise ValueError(f"{op}: out shares memory with {name}; give it memory of its own")
+
+
+def _may_repeat(array):
+    """True unless each step, from the shortest on, is longer than what the shorter ones reach."""
+    reach = array.itemsize
+    steps = zip(map(abs, array.strides), array.shape, strict=True)
+    for step, size in sorted(pair for pair in steps if pair[1] > 1):
+        if step < reach:
+            return array.size > 0
+        reach += step * (size - 1)
+    return False
 
 
 def overlap(a, b):
@@ -127,21 +140,27 @@ def overlap(a, b):
 
 def check_algo(op, algo):
     """Refuse an unknown name of an algorithm."""
-    if algo not in ALGOS:
+    if not (isinstance(algo, str) and algo in ALGOS):
         names = ", ".join(map(repr, ALGOS))
         raise ValueError(f"{op}: algo must be one of {names}, got {algo!r}")
 
 
 def check_activation(op, activation):
     """Refuse an unknown name of an activation."""
-    if activation not in ACTIVATIONS:
+    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
         raise ValueError(f"{op}: activation must be None or 'relu', got {activation!r}")
 
 
 def check_needs(op, needs):
-    """Refuse a choice of gradients that is not made of "x", "w" and "b"."""
-    if not all(need in GRADIENTS for need in needs):
-        raise ValueError(f"{op}: needs must be some of 'x', 'w' and 'b', got {needs!r}")
+    """Return the gradients that are asked for as a tuple made of "x", "w" and "b"."""
+    message = f"{op}: needs must be some of 'x', 'w' and 'b', got {needs!r}"
+    try:
+        needs = tuple(needs)
+    except TypeError:
+        raise TypeError(message) from None
+    if not all(isinstance(need, str) and need in GRADIENTS for need in needs):
+        raise ValueError(message)
+    return needs
 
 
 def check_indices(op, name, indices, dtype, shape, reason):
@@ -178,14 +197,21 @@ def check_range(op, name, indices, stop, reason):
         raise ValueError(f"{op}: {name} holds {value}, but {reason} allows only 0 to {stop - 1}")
 
 
+def check_number(op, name, value):
+    """Return a real number as a float."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{op}: {name} must be a number, got {value!r}")
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{op}: {name} must be a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{op}: {name} is too large, got {value!r}") from None
+
+
 def check_norm_type(op, norm_type):
     """Return the exponent of Lp pooling as a float; it must be finite and at least 1."""
-    if isinstance(norm_type, (str, bytes)):
-        raise TypeError(f"{op}: norm_type must be a number, got {norm_type!r}")
-    try:
-        p = float(norm_type)
-    except TypeError:
-        raise TypeError(f"{op}: norm_type must be a number, got {norm_type!r}") from None
+    p = check_number(op, "norm_type", norm_type)
     if not 1 <= p < float("inf"):
         raise ValueError(f"{op}: norm_type must be finite and at least 1, got {norm_type!r}")
     return p

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _core
+from fastconv._geometry import freeze
 from fastconv.functional.conv import conv_shape
 
 
@@ -94,7 +95,7 @@ def plan_conv2d(
     >>> plan.multiply_adds, plan.workspace_bytes < 48e6
     (29595009024.0, True)
     """
-    shapes = tuple(x_shape), tuple(w_shape)
+    shapes = freeze(x_shape), freeze(w_shape)
     g = conv_shape("plan_conv2d", *shapes, stride, padding, dilation, groups, layout, fit)
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):

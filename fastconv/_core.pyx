@@ -216,10 +216,10 @@ cdef int _same_dtype(View a, View b) except -1:
     return 0
 
 
-cdef int _raise_status(fc_status status) except -1:
+cdef int _raise_status(fc_status status, object geometry) except -1:
     if status == FC_OK:
         return 0
-    message = fc_status_message(status).decode()
+    message = f"{fc_status_message(status).decode()}: {geometry}"
     if status == FC_NO_MEMORY:
         raise MemoryError(message)
     raise ValueError(message)
@@ -260,7 +260,7 @@ cdef class Conv:
         _fill_axes(self.c.stride, geometry.stride, 1)
         _fill_axes(self.c.dilation, geometry.dilation, 1)
         _fill_axes(self.c.pad, geometry.pad_begin, 0)
-        _raise_status(fc_conv_check(&self.c))
+        _raise_status(fc_conv_check(&self.c), geometry)
         taps = self.c.kernel[0] * self.c.kernel[1] * self.c.kernel[2]
         pixels = self.c.out[0] * self.c.out[1] * self.c.out[2]
         self.cols_shape = (self.N, self.C * <object>taps, pixels)
@@ -289,7 +289,7 @@ cdef class Pool:
         _fill_axes(self.c.dilation, geometry.dilation, 1)
         _fill_axes(self.c.pad, geometry.pad_begin, 0)
         _fill_axes(self.c.pad_end, geometry.pad_end, 0)
-        _raise_status(fc_pool_check(&self.c))
+        _raise_status(fc_pool_check(&self.c), geometry)
         cells = self.c.kernel[0] * self.c.kernel[1] * self.c.kernel[2]
         self.offset_kind = FC_INDEX_U8 if cells <= 255 else FC_INDEX_I32
         self.offset_dtype = _index_dtypes[<int>self.offset_kind]
@@ -316,7 +316,7 @@ def conv_forward(Conv g, x, w, b=None, bint relu=False, bint naive=False, out=No
                 &g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
         else:
             status = fc_conv_forward(&g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return out
 
 
@@ -339,7 +339,7 @@ def conv_input_grad(Conv g, dy, w, b=None, bint naive=False, out=None):
                 &g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
         else:
             status = fc_conv_input_grad(&g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return out
 
 
@@ -357,7 +357,7 @@ def conv_weight_grad(Conv g, dy, x, bint naive=False):
                 &g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
         else:
             status = fc_conv_weight_grad(&g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return out
 
 
@@ -369,7 +369,7 @@ def bias_grad(Conv g, dy):
     cdef fc_status status
     with nogil:
         status = fc_bias_grad(&g.c, dyv.dtype, &dyv.array, &dbv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return out
 
 
@@ -386,7 +386,7 @@ def input_bias_grad(Conv g, dx):
     cdef fc_status status
     with nogil:
         status = fc_bias_grad(&swapped, dxv.dtype, &dxv.array, &dbv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return out
 
 
@@ -398,7 +398,7 @@ def im2col(Conv g, x):
     cdef fc_status status
     with nogil:
         status = fc_im2col(&g.c, xv.dtype, &xv.array, cv.array.data)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return cols
 
 
@@ -411,7 +411,7 @@ def col2im(Conv g, cols):
     cdef fc_status status
     with nogil:
         status = fc_col2im(&g.c, cv.dtype, cv.array.data, &xv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return x
 
 
@@ -419,7 +419,7 @@ def conv_plan(Conv g, dtype):
     """What the implicit GEMM will do, as a dict."""
     cdef fc_conv_plan plan
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
-    _raise_status(fc_plan_conv(&g.c, code, g.channels_last, &plan))
+    _raise_status(fc_plan_conv(&g.c, code, g.channels_last, &plan), g.geometry)
     return {
         "tile": (plan.oc_panel, plan.pixel_panel),
         "sum_block": (plan.channel_block, plan.tap_block),
@@ -452,7 +452,7 @@ def max_pool(Pool g, x, bint offsets=False, bint indices=False):
     cdef fc_status status
     with nogil:
         status = fc_max_pool_forward(&g.c, xv.dtype, &xv.array, &yv.array, kind, &iv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return y, index
 
 
@@ -466,7 +466,7 @@ def max_pool_backward(Pool g, dy, offsets):
     with nogil:
         status = fc_max_pool_backward(
             &g.c, dyv.dtype, &dyv.array, g.offset_kind, &iv.array, &dxv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return dx
 
 
@@ -479,7 +479,7 @@ def unpool(Pool g, dy, indices):
     cdef fc_status status
     with nogil:
         status = fc_unpool(&g.c, dyv.dtype, &dyv.array, &iv.array, &dxv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return dx
 
 
@@ -504,7 +504,7 @@ def sum_pool(Pool g, x, kind):
     cdef fc_status status
     with nogil:
         status = fc_sum_pool_forward(&g.c, xv.dtype, sum_kind, &xv.array, &yv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return y
 
 
@@ -517,7 +517,7 @@ def sum_pool_backward(Pool g, dy, kind):
     cdef fc_status status
     with nogil:
         status = fc_sum_pool_backward(&g.c, dyv.dtype, sum_kind, &dyv.array, &dxv.array)
-    _raise_status(status)
+    _raise_status(status, g.geometry)
     return dx
 
 

@@ -22,13 +22,13 @@ def _columns(g, x):
 def _filters(g, w):
     """Filters (G, OC/G, C/G * taps)."""
     groups = g.geometry.groups
-    return w.reshape(groups, g.OC // groups, -1)
+    return np.asarray(w).reshape(groups, g.OC // groups, -1)
 
 
 def _outputs(g, dy):
     """dy as (N, G, OC/G, pixels)."""
     groups = g.geometry.groups
-    dy = np.moveaxis(dy, -1, 1) if g.channels_last else dy
+    dy = np.moveaxis(dy, -1, 1) if g.channels_last else np.asarray(dy)
     return dy.reshape(g.N, groups, g.OC // groups, g.cols_shape[2])
 
 
@@ -36,7 +36,7 @@ def _outputs(g, dy):
 def forward(g, x, w, b, relu, out):
     y = np.matmul(_filters(g, w), _columns(g, x)).reshape(g.N, g.OC, *g.geometry.out_size)
     if b is not None:
-        y += b.reshape(-1, *[1] * g.geometry.ndim)
+        y += np.asarray(b).reshape(-1, *[1] * g.geometry.ndim)
     if relu:
         np.maximum(y, 0, out=y)
     if g.channels_last:

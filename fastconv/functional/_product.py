@@ -32,7 +32,7 @@ def multiply(x, w, b=None):
         return y.reshape(N, OUT)
     y = np.matmul(x, w.T)
     if b is not None:
-        y += b
+        y += np.asarray(b)
     return y
 
 

@@ -20,7 +20,7 @@ def relu(x):
     array([0., 2.])
     """
     _checks.check_arrays("relu", x=x)
-    return np.maximum(np.asarray(x), x.dtype.type(0))
+    return np.asarray(np.maximum(np.asarray(x), x.dtype.type(0)))
 
 
 def relu_backward(dy, x_or_y):
@@ -36,4 +36,4 @@ def relu_backward(dy, x_or_y):
     _checks.check_arrays("relu_backward", dy=dy, x_or_y=x_or_y)
     reason = f"x_or_y of shape {x_or_y.shape}"
     _checks.check_shape("relu_backward", "dy", dy.shape, x_or_y.shape, reason)
-    return np.where(np.asarray(x_or_y) <= 0, dy.dtype.type(0), dy)
+    return np.where(np.asarray(x_or_y) <= 0, dy.dtype.type(0), np.asarray(dy))

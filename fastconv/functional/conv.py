@@ -94,7 +94,7 @@ def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit,
     _checks.check_arrays(op, dy=dy, x=x, w=w)
     g = conv_shape(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
     _check_dy(op, dy, g)
     dx = _input_grad(g, dy, w, algo) if "x" in needs else None
     dw = _weight_grad(g, dy, x, algo) if "w" in needs else None

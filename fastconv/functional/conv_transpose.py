@@ -52,7 +52,7 @@ def _conv_transpose_backward(
     g = _shape(op, x, w, stride, padding, output_padding, dilation, groups, layout)
     reason = f"x of shape {x.shape} with w of shape {w.shape}"
     _checks.check_shape(op, "dy", dy.shape, g.x_shape, reason)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
     dx = _core.conv_forward(g, dy, w) if "x" in needs else None
     dw = _core.conv_weight_grad(g, x, dy) if "w" in needs else None
     db = _core.input_bias_grad(g, dy) if "b" in needs else None

@@ -1,5 +1,7 @@
 """Fully connected layer: a 1x1 convolution of one-pixel images, or NumPy's product."""
 
+import numpy as np
+
 from fastconv import _checks
 from fastconv.functional._product import multiply, multiply_transposed
 
@@ -35,7 +37,7 @@ def linear(x, w, b=None):
     _checks.check_arrays("linear", x=x, w=w, b=b)
     _check_linear("linear", x, w)
     _checks.check_bias("linear", b, w.shape[0], w.shape)
-    return multiply(x, w, b)
+    return multiply(np.asarray(x), np.asarray(w), b)
 
 
 def linear_backward(dy, x, w, needs=("x", "w", "b")):
@@ -70,7 +72,8 @@ def linear_backward(dy, x, w, needs=("x", "w", "b")):
     _check_linear(op, x, w)
     reason = f"x of shape {x.shape} with w of shape {w.shape}"
     _checks.check_shape(op, "dy", dy.shape, (x.shape[0], w.shape[0]), reason)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
+    dy, x, w = np.asarray(dy), np.asarray(x), np.asarray(w)
     dx = multiply(dy, w.T) if "x" in needs else None
     dw = multiply_transposed(dy, x) if "w" in needs else None
     db = dy.sum(axis=0) if "b" in needs else None

@@ -39,7 +39,7 @@ def global_avg_pool2d(x, *, layout="NCHW"):
     op = "global_avg_pool2d"
     _checks.check_arrays(op, x=x)
     _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)
-    return x.mean(axis=_spatial_axes(layout), keepdims=True)
+    return np.asarray(x).mean(axis=_spatial_axes(layout), keepdims=True)
 
 
 @_ieee
@@ -74,7 +74,7 @@ def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     g = pool_shape(op, x_shape, size, None, 0, 1, False, layout)
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, f"x_shape {x_shape}")
     dx = np.empty(x_shape, dy.dtype)
-    dx[...] = dy / dy.dtype.type(size[0] * size[1])
+    dx[...] = np.asarray(dy) / dy.dtype.type(size[0] * size[1])
     return dx
 
 
@@ -103,7 +103,7 @@ def global_max_pool2d(x, *, layout="NCHW"):
     op = "global_max_pool2d"
     _checks.check_arrays(op, x=x)
     _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)
-    return x.max(axis=_spatial_axes(layout), keepdims=True)
+    return np.asarray(x).max(axis=_spatial_axes(layout), keepdims=True)
 
 
 def global_max_pool2d_backward(dy, x, *, layout="NCHW"):

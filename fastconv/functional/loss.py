@@ -43,6 +43,7 @@ def softmax_loss(scores, y):
     """
     _checks.check_arrays("softmax_loss", scores=scores)
     _checks.check_labels("softmax_loss", scores, y)
+    scores, y = np.asarray(scores), np.asarray(y)
     N = scores.shape[0]
     rows = np.arange(N)
     # Scores are shifted so that the largest is 0: the same result, and exp cannot overflow.
@@ -95,6 +96,8 @@ def svm_loss(scores, y, delta=1.0):
     """
     _checks.check_arrays("svm_loss", scores=scores)
     _checks.check_labels("svm_loss", scores, y)
+    delta = _checks.check_number("svm_loss", "delta", delta)
+    scores, y = np.asarray(scores), np.asarray(y)
     N = scores.shape[0]
     rows = np.arange(N)
     margins = np.maximum(scores - scores[rows, y][:, np.newaxis] + scores.dtype.type(delta), 0)

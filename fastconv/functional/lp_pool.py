@@ -45,7 +45,7 @@ def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout
     p = _checks.check_norm_type(op, norm_type)
     g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, layout)
     with np.errstate(all="ignore"):
-        sums = _core.sum_pool(g, _power(x, p), "sum")
+        sums = _core.sum_pool(g, _power(np.asarray(x), p), "sum")
         return np.sqrt(sums, out=sums) if p == 2 else np.power(sums, 1 / p, out=sums)
 
 
@@ -90,6 +90,7 @@ def lp_pool2d_backward(
     reason = f"x of shape {g.x_shape} with kernel {g.geometry.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     _checks.check_shape(op, "y", y.shape, g.y_shape, reason)
+    dy, x, y = np.asarray(dy), np.asarray(x), np.asarray(y)
     # dy / y^(p-1) goes to all cells of a window, whose own factor is sign(x) |x|^(p-1)
     with np.errstate(all="ignore"):
         shares = np.where(y == 0, y.dtype.type(0), dy / _power(y, p - 1))

@@ -68,7 +68,7 @@ def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit,
     dtype = _checks.check_arrays(op, dy=dy, x=x, w=w)
     g = _conv_geometry(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit, algo)
     _check_dy(op, dy, g)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
     dx = dw = db = None
     dy = channels_first(dy, layout)
     if "x" in needs:

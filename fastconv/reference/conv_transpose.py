@@ -52,7 +52,7 @@ def _conv_transpose_backward(
     )
     reason = f"x of shape {x.shape} with w of shape {w.shape}"
     _checks.check_shape(op, "dy", dy.shape, g.x_shape, reason)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
     dx = dw = db = None
     dy = channels_first(dy, layout)
     if "x" in needs:

@@ -68,7 +68,7 @@ def linear_backward(dy, x, w, needs=("x", "w", "b")):
     _check_linear(op, x, w)
     reason = f"x of shape {x.shape} with w of shape {w.shape}"
     _checks.check_shape(op, "dy", dy.shape, (x.shape[0], w.shape[0]), reason)
-    _checks.check_needs(op, needs)
+    needs = _checks.check_needs(op, needs)
     dy, x, w = float64(dy), float64(x), float64(w)
     dx = (dy @ w).astype(dtype) if "x" in needs else None
     dw = (dy.T @ x).astype(dtype) if "w" in needs else None

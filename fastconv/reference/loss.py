@@ -88,10 +88,11 @@ def svm_loss(scores, y, delta=1.0):
     """
     dtype = _checks.check_arrays("svm_loss", scores=scores)
     _checks.check_labels("svm_loss", scores, y)
+    delta = _checks.check_number("svm_loss", "delta", delta)
     N = scores.shape[0]
     rows = np.arange(N)
     scores = float64(scores)
-    margins = np.maximum(0, scores - scores[rows, y][:, np.newaxis] + float(delta))
+    margins = np.maximum(0, scores - scores[rows, y][:, np.newaxis] + delta)
     margins[rows, y] = 0
     dscores = (margins > 0).astype(np.float64)
     dscores[rows, y] = -dscores.sum(axis=1)
