@@ -180,6 +180,7 @@ def check_labels(op, scores, y):
     if y.dtype.kind not in "iu":
         raise TypeError(f"{op}: y must hold integer class numbers, got dtype {y.dtype}")
     check_shape(op, "y", y.shape, scores.shape[:1], f"scores of shape {scores.shape}")
+    y = np.asarray(y)
     wrong = (y < 0) | (y >= scores.shape[1])
     if wrong.any():
         row = int(np.argmax(wrong))
@@ -191,6 +192,7 @@ def check_labels(op, scores, y):
 
 def check_range(op, name, indices, stop, reason):
     """Refuse an index array with a value outside [0, stop)."""
+    indices = np.asarray(indices)
     wrong = (indices < 0) | (indices >= stop)
     if wrong.any():
         value = indices[np.unravel_index(np.argmax(wrong), wrong.shape)]

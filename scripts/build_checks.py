@@ -38,7 +38,9 @@ def units(settings):
 
 def compile_unit(cc, path, flags, folder):
     target = Path(folder) / (path.parent.name + "_" + path.stem + ".o")
-    done = subprocess.run([*cc, *flags, "-c", path, "-o", target], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [*cc, *flags, "-c", path, "-o", target], stderr=subprocess.PIPE, text=True
+    )
     if done.stderr:
         sys.stderr.write(done.stderr)
     if done.returncode or "warning" in done.stderr:
