@@ -181,8 +181,13 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
 /* ---- the call ------------------------------------------------------------------------------ */
 
 static void run_chunk(fc_conv_job *job) {
-    if (!job->plan.weights_in_tasks)
-        fc_parallel_for(job->plan.threads, fc_pack_weights_tasks(job), fc_pack_weights, job);
+    if (!job->plan.weights_in_tasks) {
+        /* a few filters are packed sooner than a second thread wakes */
+        const double elements = (double)job->groups * (double)job->ocs *
+                                (double)(job->g.C / job->g.G * fc_volume(job->g.kernel));
+        fc_parallel_for(elements < 16384 ? 1 : job->plan.threads, fc_pack_weights_tasks(job),
+                        fc_pack_weights, job);
+    }
     job->plan.oc_blocks = fc_ceil_div(job->ocs, job->plan.oc_block);
     fc_parallel_for(job->plan.threads,
                     job->groups * job->plan.pixel_blocks * job->plan.oc_blocks, compute_task, job);
