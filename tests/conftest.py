@@ -2,12 +2,22 @@
 
 import os
 import secrets
+import sys
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+
+# The tests are for the installed package. `python -m pytest` puts the current folder on sys.path
+# first, and in a checkout that holds the sources of fastconv, which lack the compiled core unless
+# the installation is an editable one. So the checkout is no place to import from or to start other
+# Python processes in. (The tests' own folder is put on sys.path by pytest.)
+TESTS = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != TESTS.parent]
+os.chdir(TESTS)
 
 # A shared machine is slow now and then, and no test asserts a time. Fixtures such as `isa` and
 # `dtype` hold for all examples of a property.
