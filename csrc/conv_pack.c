@@ -25,6 +25,8 @@ static int weights_are_dense(const fc_conv_job *job) {
 static void zero_lanes(const fc_kernels *t, char *dst, ptrdiff_t rows, ptrdiff_t row_step,
                        ptrdiff_t lanes) {
     static const double zero = 0;
+    if (lanes == 0)
+        return;
     const fc_copy copy = {.rows = rows, .cols = lanes, .src = &zero, .dst = dst,
                           .dst_row = row_step, .dst_col = 1};
     t->copy_2d(&copy);
@@ -112,63 +114,98 @@ ptrdiff_t fc_find_segments(const fc_conv *g, ptrdiff_t pixel, ptrdiff_t count,
     return used;
 }
 
-/* One filter tap of one segment, for all channels of the block: rows of the panel are `taps` apart. */
-static void pack_segment(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_t channel,
-                         const ptrdiff_t tap[FC_SPATIAL], const fc_segment *s, ptrdiff_t pitch,
-                         char *dst) {
-    const fc_conv *g = &job->g;
-    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
-    ptrdiff_t at[FC_SPATIAL], first = 0, last = 0;
+/* Where a segment and the first of some neighbouring filter taps meet the image. */
+typedef struct {
+    ptrdiff_t channel, taps; /* first channel, neighbouring taps along the filter's row */
+    ptrdiff_t at[FC_SPATIAL];
+    int inside; /* the image's depth and height */
+} meeting;
+
+static meeting find_meeting(const fc_conv *g, const fc_segment *s, const ptrdiff_t tap[FC_SPATIAL]) {
+    meeting m;
     for (int axis = 0; axis < FC_SPATIAL; axis++)
-        at[axis] = s->out[axis] * g->stride[axis] - g->pad[axis] + tap[axis] * g->dilation[axis];
-    if (at[0] >= 0 && at[0] < g->in[0] && at[1] >= 0 && at[1] < g->in[1])
-        fc_valid_range(at[2], g->stride[2], s->length, g->in[2], &first, &last);
-    dst += s->lane * itemsize;
-    const ptrdiff_t *stride = job->x.stride, row_step = b->taps * pitch;
-    if (first == last) {
-        zero_lanes(job->t, dst, b->channels, row_step, s->length);
-        return;
-    }
-    fc_copy copy = {
+        m.at[axis] = s->out[axis] * g->stride[axis] - g->pad[axis] + tap[axis] * g->dilation[axis];
+    m.inside = m.at[0] >= 0 && m.at[0] < g->in[0] && m.at[1] >= 0 && m.at[1] < g->in[1];
+    return m;
+}
+
+/* Rows of the image whose elements are neighbours. */
+static void pack_rows(const fc_conv_job *job, const fc_sum_block *b, const meeting *m,
+                      const fc_segment *s, ptrdiff_t pitch, char *dst) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *stride = job->x.stride;
+    const ptrdiff_t row = m->inside ? m->at[0] * stride[2] + m->at[1] * stride[3] : 0;
+    const fc_pack pack = {
         .rows = b->channels,
-        .cols = last - first,
-        .src = fc_at(&job->x, job->t->itemsize, s->n, channel) +
-               (at[0] * stride[2] + at[1] * stride[3] +
-                (at[2] + first * g->stride[2]) * stride[4]) * itemsize,
+        .taps = m->taps,
+        .length = s->length,
+        .src = fc_at(&job->x, job->t->itemsize, s->n, m->channel) + row * itemsize,
         .src_row = stride[1],
-        .src_col = stride[4] * g->stride[2],
-        .dst = dst,
-        .dst_row = row_step,
-        .dst_col = 1,
+        .start = m->inside ? m->at[2] : 0,
+        .stride = g->stride[2],
+        .dilation = m->inside ? g->dilation[2] : 0,
+        .width = m->inside ? g->in[2] : 0, /* nothing but padding */
+        .dst = dst + s->lane * itemsize,
+        .dst_row = b->taps * pitch,
+        .dst_tap = pitch,
         .readable_begin = job->x_begin,
         .readable_end = job->x_end,
-        .spill = pitch - s->lane - s->length, /* later lanes are written later */
+        .spill = pitch - s->lane - s->length,
     };
-    if (copy.src_col == 1) {
-        job->t->copy_padded(&copy, first, s->length - last);
-        return;
+    job->t->pack_taps(&pack);
+}
+
+/* Any strides, channels last for one: tap by tap. */
+static void pack_strided(const fc_conv_job *job, const fc_sum_block *b, const meeting *m,
+                         const fc_segment *s, ptrdiff_t pitch, char *dst) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *stride = job->x.stride;
+    dst += s->lane * itemsize;
+    for (ptrdiff_t k = 0; k < m->taps; k++, dst += pitch * itemsize) {
+        const ptrdiff_t start = m->at[2] + k * g->dilation[2];
+        ptrdiff_t first = 0, last = 0;
+        if (m->inside)
+            fc_valid_range(start, g->stride[2], s->length, g->in[2], &first, &last);
+        const ptrdiff_t column = start + first * g->stride[2];
+        const fc_copy copy = {
+            .rows = b->channels,
+            .cols = last - first,
+            .src = fc_at(&job->x, job->t->itemsize, s->n, m->channel) +
+                   (m->at[0] * stride[2] + m->at[1] * stride[3] + column * stride[4]) * itemsize,
+            .src_row = stride[1],
+            .src_col = stride[4] * g->stride[2],
+            .dst = dst + first * itemsize,
+            .dst_row = b->taps * pitch,
+            .dst_col = 1,
+            .readable_end = job->x_end,
+        };
+        if (first < last)
+            job->t->copy_2d(&copy);
+        else
+            first = last = 0;
+        zero_lanes(job->t, dst, b->channels, b->taps * pitch, first);
+        zero_lanes(job->t, dst + last * itemsize, b->channels, b->taps * pitch, s->length - last);
     }
-    copy.dst = dst + first * itemsize;
-    copy.spill = 0;
-    job->t->copy_2d(&copy);
-    if (first > 0)
-        zero_lanes(job->t, dst, b->channels, row_step, first);
-    if (last < s->length)
-        zero_lanes(job->t, dst + last * itemsize, b->channels, row_step, s->length - last);
 }
 
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, char *dst) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *kernel = job->g.kernel;
-    const ptrdiff_t channel = group * (job->g.C / job->g.G) + b->channel;
     const ptrdiff_t pixels = segments[count - 1].lane + segments[count - 1].length;
     const ptrdiff_t pitch = fc_image_pitch(job, pixels);
-    for (ptrdiff_t i = 0; i < b->taps; i++) {
+    const int unit = job->x.stride[4] == 1;
+    for (ptrdiff_t i = 0, taps; i < b->taps; i += taps) {
         const ptrdiff_t flat = b->tap + i;
         const ptrdiff_t tap[FC_SPATIAL] = {flat / kernel[2] / kernel[1],
                                            flat / kernel[2] % kernel[1], flat % kernel[2]};
-        for (ptrdiff_t s = 0; s < count; s++)
-            pack_segment(job, b, channel, tap, &segments[s], pitch, dst + i * pitch * itemsize);
+        taps = FC_MIN(kernel[2] - tap[2], b->taps - i);
+        for (ptrdiff_t s = 0; s < count; s++) {
+            meeting m = find_meeting(&job->g, &segments[s], tap);
+            m.channel = group * (job->g.C / job->g.G) + b->channel;
+            m.taps = taps;
+            (unit ? pack_rows : pack_strided)(job, b, &m, &segments[s], pitch,
+                                              dst + i * pitch * itemsize);
+        }
     }
     if (pixels < pitch)
         zero_lanes(job->t, dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels);

@@ -63,7 +63,6 @@ static void im2col_task(void *context, ptrdiff_t plane, int slot) {
                 .dst = dst + (s.h_first * width + s.w_first) * itemsize,
                 .dst_row = width,
                 .dst_col = 1,
-                .readable_begin = job->x_begin,
                 .readable_end = job->x_end,
             };
             if (s.h_last > 0)

@@ -37,17 +37,32 @@ typedef struct {
 } fc_tile;
 
 /* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
- * source elements from readable_begin to readable_end may be read though they are not copied, and
- * `spill` elements behind a row of dst may be overwritten. */
+ * source elements before readable_end may be read though they are not copied, and `spill` elements
+ * behind the columns of a row of dst may be overwritten. */
 typedef struct {
     ptrdiff_t rows, cols;
     const void *src;
     ptrdiff_t src_row, src_col;
     void *dst;
     ptrdiff_t dst_row, dst_col;
-    const void *readable_begin, *readable_end;
+    const void *readable_end;
     ptrdiff_t spill;
 } fc_copy;
+
+/* A run of windows along image rows, for `taps` neighbouring filter taps and some channels:
+ * dst[c*dst_row + k*dst_tap + i] = row c of src at column start + i*stride + k*dilation, or zero
+ * where that is outside [0, width). src is column 0 of the first row; columns are neighbours. What
+ * lies between readable_begin and readable_end may be read, `spill` elements behind a run of dst
+ * overwritten: runs further right are written later. */
+typedef struct {
+    ptrdiff_t rows, taps, length;
+    const void *src;
+    ptrdiff_t src_row, start, stride, dilation, width;
+    void *dst;
+    ptrdiff_t dst_row, dst_tap;
+    const void *readable_begin, *readable_end;
+    ptrdiff_t spill;
+} fc_pack;
 
 typedef struct {
     const char *isa;

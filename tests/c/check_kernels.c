@@ -152,10 +152,8 @@ static void check_copy(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, stri
         .dst_row = dst.row,
         .dst_col = dst.col,
     };
-    if (may_read_around) {
-        copy.readable_begin = src_block;
+    if (may_read_around)
         copy.readable_end = at(t, src_block, src_count);
-    }
     void *first = at(t, expected, -lowest(rows, cols, dst));
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t c = 0; c < cols; c++)
@@ -191,65 +189,98 @@ void check_copy_2d(const fc_kernels *t) {
         }
 }
 
-/* Columns in a row of `width` elements from a larger block, `before` and `after` of them to become
- * zero, `spill` more that may become anything. */
-typedef struct {
-    ptrdiff_t rows, cols, before, after, spill, margin;
-} padded_shape;
-
-static void check_padded(const fc_kernels *t, const padded_shape *p, int padded) {
-    const ptrdiff_t src_row = p->cols + 1, width = p->before + p->cols + p->after;
-    const ptrdiff_t dst_row = width + p->spill + 2, src_count = p->rows * src_row + 2 * p->margin;
-    void *src = take_random(t, src_count), *dst = take_elements(t, p->rows * dst_row);
+/* Rows of `cols` elements in a larger block, copied with `spill` elements behind each that may
+ * become anything. */
+static void check_spill(const fc_kernels *t, ptrdiff_t cols, ptrdiff_t step, ptrdiff_t spill,
+                        ptrdiff_t margin) {
+    const ptrdiff_t rows = 3, src_row = cols * step + 1, dst_row = cols + spill + 2;
+    const ptrdiff_t src_count = rows * src_row + margin;
+    void *src = take_random(t, src_count), *dst = take_elements(t, rows * dst_row);
     const fc_copy copy = {
-        .rows = p->rows,
-        .cols = p->cols,
-        .src = at(t, src, p->margin),
+        .rows = rows,
+        .cols = cols,
+        .src = src,
         .src_row = src_row,
-        .src_col = 1,
+        .src_col = step,
         .dst = dst,
         .dst_row = dst_row,
         .dst_col = 1,
-        .readable_begin = src,
         .readable_end = at(t, src, src_count),
-        .spill = p->spill,
+        .spill = spill,
     };
-    if (padded)
-        t->copy_padded(&copy, p->before, p->after);
-    else
-        t->copy_2d(&copy);
-    for (ptrdiff_t i = 0; i < p->rows * dst_row; i++) {
-        const ptrdiff_t column = i % dst_row, from = column - p->before;
-        if (column >= width && column < width + p->spill)
+    t->copy_2d(&copy);
+    for (ptrdiff_t i = 0; i < rows * dst_row; i++) {
+        const ptrdiff_t column = i % dst_row;
+        if (column >= cols && column < cols + spill)
             continue;
-        const double expected = column >= width                ? NAN
-                                : from < 0 || from >= p->cols ? 0
-                                : get(t, copy.src, i / dst_row * src_row + from);
+        const double expected =
+            column >= cols ? NAN : get(t, src, i / dst_row * src_row + column * step);
         expect(same(get(t, dst, i), expected),
-               "%s of %tdx%td, %td and %td around, spill %td, margin %td: %g at [%td][%td]",
-               padded ? "copy_padded" : "copy_2d", p->rows, p->cols, p->before, p->after, p->spill,
-               p->margin, get(t, dst, i), i / dst_row, column);
+               "copy_2d of %td, every %td., spill %td, margin %td: %g at [%td][%td]", cols, step,
+               spill, margin, get(t, dst, i), i / dst_row, column);
     }
     release();
 }
 
-static void check_spills(const fc_kernels *t, int padded) {
-    const ptrdiff_t L = t->lanes, most = padded ? 3 : 0;
-    const ptrdiff_t sizes[] = {1, 2, L - 1, L, L + 1, 2 * L - 1, 2 * L, 3 * L + 2};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (ptrdiff_t before = 0; before <= most; before++)
-            for (ptrdiff_t after = 0; after <= most; after++)
-                for (ptrdiff_t spill = 0; spill <= L; spill++)
-                    for (ptrdiff_t margin = 0; margin <= L + 1; margin += L / 2 + 1) {
-                        const padded_shape p = {3, sizes[i], before, after, spill, margin};
-                        if (p.cols > 0)
-                            check_padded(t, &p, padded);
-                    }
+static void check_pack(const fc_kernels *t, const fc_pack *shape, ptrdiff_t margin) {
+    fc_pack p = *shape;
+    const ptrdiff_t row = p.width + 1, count = p.rows * row + 2 * margin;
+    void *src = take_random(t, count);
+    p.dst_tap = p.length + p.spill + 1;
+    p.dst_row = p.taps * p.dst_tap + 1;
+    void *dst = take_elements(t, p.rows * p.dst_row);
+    p.src = at(t, src, margin);
+    p.src_row = row;
+    p.dst = dst;
+    p.readable_begin = src;
+    p.readable_end = at(t, src, count);
+    t->pack_taps(&p);
+    for (ptrdiff_t i = 0; i < p.rows * p.dst_row; i++) {
+        const ptrdiff_t inside = i % p.dst_row, tap = inside / p.dst_tap;
+        const ptrdiff_t lane = inside % p.dst_tap;
+        const ptrdiff_t column = p.start + lane * p.stride + tap * p.dilation;
+        if (tap < p.taps && lane >= p.length && lane < p.length + p.spill)
+            continue;
+        const double expected = tap >= p.taps || lane >= p.length    ? NAN
+                                : column < 0 || column >= p.width ? 0
+                                : get(t, p.src, i / p.dst_row * row + column);
+        expect(same(get(t, dst, i), expected),
+               "pack_taps: width %td, start %td, stride %td, length %td, spill %td, margin %td: "
+               "%g at [%td][%td][%td]",
+               p.width, p.start, p.stride, p.length, p.spill, margin, get(t, dst, i),
+               i / p.dst_row, tap, lane);
+    }
+    release();
 }
 
-void check_copy_padded(const fc_kernels *t) {
-    check_spills(t, 1);
-    check_spills(t, 0); /* copy_2d knows spills too */
+void check_pack_taps(const fc_kernels *t) {
+    const ptrdiff_t L = t->lanes;
+    const ptrdiff_t lengths[] = {1, 2, L - 1, L, L + 1, 2 * L - 1, 2 * L, 3 * L + 2};
+    const ptrdiff_t strides[] = {1, 2, 3, 4}, spills[] = {0, 1, L / 2, L};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (size_t j = 0; j < sizeof strides / sizeof *strides; j++)
+            for (size_t k = 0; k < sizeof spills / sizeof *spills; k++)
+                for (ptrdiff_t start = -4; start <= 2; start += 2)
+                    for (ptrdiff_t cut = -4; cut <= 4; cut += 4)
+                        for (ptrdiff_t margin = 0; margin <= 4 * L; margin += 2 * L) {
+                            const fc_pack p = {
+                                .rows = 2,
+                                .taps = 3,
+                                .length = lengths[i],
+                                .start = start,
+                                .stride = strides[j],
+                                .dilation = 1 + (cut == 0),
+                                .width = FC_MAX(0, lengths[i] * strides[j] + cut),
+                                .spill = spills[k],
+                            };
+                            if (p.length > 0)
+                                check_pack(t, &p, margin);
+                        }
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) /* copy_2d knows spills too */
+        for (size_t j = 0; j < sizeof strides / sizeof *strides; j++)
+            for (ptrdiff_t spill = 0; spill <= L; spill++)
+                for (ptrdiff_t margin = 0; margin <= 4 * L; margin += 2 * L)
+                    check_spill(t, lengths[i], strides[j], spill, margin);
 }
 
 /* ---- sum_rows ------------------------------------------------------------------------------ */
