@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,12 @@
 
 #define SPIN_NS 30000 /* a futex wake-up costs 5-50 us on virtual machines */
 #define MAX_THREADS 256
+
+/* The thread that opened a job and the processor it ran on. */
+typedef struct {
+    pid_t id;
+    int cpu;
+} caller;
 
 typedef struct {
     fc_task task;
@@ -39,6 +46,7 @@ static struct {
     int slots;               /* slot numbers given out in it, the caller has 0 */
     atomic_int working;      /* workers inside the job */
     job *open;               /* NULL when there is nothing to join */
+    caller from;             /* who opened the last job */
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
@@ -82,6 +90,43 @@ static void run_tasks(job *j, int slot) {
     }
 }
 
+#if defined(__linux__)
+static __thread pid_t thread_id; /* of this thread, 0 until asked for */
+
+static caller this_thread(void) {
+    if (thread_id == 0)
+        thread_id = (pid_t)syscall(SYS_gettid);
+    return (caller){thread_id, sched_getcpu()};
+}
+
+/* A scheduler that saves processors may wake a worker on the very one that its caller computes on and
+ * leave both there for tens of milliseconds: two threads at the speed of one (measured on a virtual
+ * machine, docs/performance.md). Such a worker moves to any other one that its caller may use. */
+static void leave_processor_of(caller from) {
+    cpu_set_t allowed;
+    if (sched_getcpu() != from.cpu || sched_getaffinity(from.id, sizeof allowed, &allowed) ||
+        CPU_COUNT(&allowed) < 2)
+        return;
+    CPU_CLR(from.cpu, &allowed);
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+
+static void forget_thread(void) {
+    thread_id = 0;
+}
+#else
+static caller this_thread(void) {
+    return (caller){0, -1};
+}
+
+static void leave_processor_of(caller from) {
+    (void)from;
+}
+
+static void forget_thread(void) {
+}
+#endif
+
 static void *worker(void *unused) {
     (void)unused;
     unsigned seen = 0;
@@ -92,6 +137,7 @@ static void *worker(void *unused) {
             pthread_cond_wait(&pool.wake, &pool.lock);
         seen = atomic_load(&pool.epoch);
         job *j = pool.open;
+        const caller from = pool.from;
         int slot = 0;
         if (j && pool.seats > 0) {
             pool.seats--;
@@ -101,6 +147,7 @@ static void *worker(void *unused) {
             j = NULL;
         }
         pthread_mutex_unlock(&pool.lock);
+        leave_processor_of(from); /* also when too late: it may be why */
         if (!j)
             continue;
         run_tasks(j, slot);
@@ -128,6 +175,7 @@ static int start_worker(void) {
 }
 
 static void reset_after_fork(void) {
+    forget_thread();
     pthread_mutex_init(&pool.busy, NULL);
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
@@ -147,6 +195,7 @@ static void open_job(job *j, int workers) {
     while (pool.workers < workers && start_worker())
         pool.workers++;
     pool.open = j;
+    pool.from = this_thread();
     pool.seats = workers;
     pool.slots = 0;
     atomic_fetch_add(&pool.epoch, 1);
