@@ -43,8 +43,8 @@ static scratch carve_scratch(const depthwise_job *job, int slot) {
 static void load_weights(const depthwise_job *job, ptrdiff_t oc, char *dst) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, ocs = job->g.OC / job->g.G;
     const ptrdiff_t *kernel = job->g.kernel;
-    const char *src = fc_at(&job->weights, job->t->itemsize, oc % ocs, 0) +
-                      oc / ocs * job->w_group * itemsize;
+    const char *src =
+        fc_at(&job->weights, job->t->itemsize, oc % ocs, 0) + oc / ocs * job->w_group * itemsize;
     for (ptrdiff_t kd = 0; kd < kernel[0]; kd++) {
         const fc_copy copy = {.rows = kernel[1],
                               .cols = kernel[2],
@@ -61,8 +61,9 @@ static void load_weights(const depthwise_job *job, ptrdiff_t oc, char *dst) {
 static double load_bias(const depthwise_job *job, ptrdiff_t oc) {
     double bias = 0;
     if (job->bias) /* a sum of one row of one element: its value as a double */
-        job->t->sum_rows(1, 1, job->bias->data + oc * job->bias->stride[0] *
-                                                     (ptrdiff_t)job->t->itemsize, 1, 1, &bias);
+        job->t->sum_rows(1, 1,
+                         job->bias->data + oc * job->bias->stride[0] * (ptrdiff_t)job->t->itemsize,
+                         1, 1, &bias);
     return bias;
 }
 
@@ -75,7 +76,11 @@ static void run_row(const depthwise_job *job, scratch *s, const char *plane, cha
     job->t->weigh_taps(width, fc_volume(job->g.kernel), s->t.taps, s->weights, bias, job->relu,
                        result);
     if (result != y) {
-        const fc_copy copy = {.rows = 1, .cols = width, .src = result, .src_col = 1, .dst = y,
+        const fc_copy copy = {.rows = 1,
+                              .cols = width,
+                              .src = result,
+                              .src_col = 1,
+                              .dst = y,
                               .dst_col = job->y.stride[4]};
         job->t->copy_2d(&copy);
     }
@@ -175,8 +180,12 @@ static void add_row_products(const grad_job *job, grad_scratch *s, const char *p
     const char *row = dy + (od * stride[2] + oh * stride[3]) * (ptrdiff_t)job->t->itemsize;
     fc_gather_taps(&job->w, &s->t, plane, od, oh);
     if (stride[4] != 1) {
-        const fc_copy copy = {.rows = 1, .cols = width, .src = row, .src_col = stride[4],
-                              .dst = s->row, .dst_col = 1};
+        const fc_copy copy = {.rows = 1,
+                              .cols = width,
+                              .src = row,
+                              .src_col = stride[4],
+                              .dst = s->row,
+                              .dst_col = 1};
         job->t->copy_2d(&copy);
         row = s->row;
     }
@@ -191,7 +200,8 @@ static void store_filter(const grad_job *job, ptrdiff_t oc, const double *sums) 
             for (ptrdiff_t kw = 0; kw < kernel[2]; kw++)
                 job->t->fill(1, *sums++,
                              dw + (kd * stride[2] + kh * stride[3] + kw * stride[4]) *
-                                      (ptrdiff_t)job->t->itemsize, 1);
+                                      (ptrdiff_t)job->t->itemsize,
+                             1);
 }
 
 /* One filter over all images: no two tasks add to the same sum. */

@@ -162,8 +162,8 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     panel_place places[FC_MAX_PIXELS];
     ptrdiff_t panels = 0, used = 0;
     for (ptrdiff_t p = start; p < end; p += plan->pixel_panel) {
-        const ptrdiff_t count = fc_find_segments(&job->g, p, FC_MIN(plan->pixel_panel, end - p),
-                                                 s.segments + used);
+        const ptrdiff_t count =
+            fc_find_segments(&job->g, p, FC_MIN(plan->pixel_panel, end - p), s.segments + used);
         places[panels++] = place_panel(job, s.segments + used, count);
         used += count;
     }
@@ -189,8 +189,8 @@ static void run_chunk(fc_conv_job *job) {
                         fc_pack_weights, job);
     }
     job->plan.oc_blocks = fc_ceil_div(job->ocs, job->plan.oc_block);
-    fc_parallel_for(job->plan.threads,
-                    job->groups * job->plan.pixel_blocks * job->plan.oc_blocks, compute_task, job);
+    fc_parallel_for(job->plan.threads, job->groups * job->plan.pixel_blocks * job->plan.oc_blocks,
+                    compute_task, job);
 }
 
 static void run_chunks(fc_conv_job *job) {

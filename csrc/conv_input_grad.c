@@ -52,8 +52,8 @@ static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, cons
                     .cols = g->out[2],
                     .src = bias ? bias->data + c * bias->stride[0] * (ptrdiff_t)t->itemsize
                                 : (const char *)&zero,
-                    .dst = fc_at(dx, t->itemsize, n, c) +
-                           d * dx->stride[2] * (ptrdiff_t)t->itemsize,
+                    .dst =
+                        fc_at(dx, t->itemsize, n, c) + d * dx->stride[2] * (ptrdiff_t)t->itemsize,
                     .dst_row = dx->stride[3],
                     .dst_col = dx->stride[4],
                 };

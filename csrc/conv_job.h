@@ -14,7 +14,7 @@ typedef struct {
     fc_conv_plan plan;
     const fc_kernels *t;
     const char *x_begin, *x_end; /* all memory of x lies between */
-    int y_dense; /* pixels of one image are evenly spaced in y */
+    int y_dense;                 /* pixels of one image are evenly spaced in y */
     char *weights, *packed_bias, *slots;
     size_t slot_bytes;
     ptrdiff_t first_group, groups, first_oc, ocs; /* the chunk at work; oc inside a group */

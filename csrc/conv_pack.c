@@ -27,8 +27,8 @@ static void zero_lanes(const fc_kernels *t, char *dst, ptrdiff_t rows, ptrdiff_t
     static const double zero = 0;
     if (lanes == 0)
         return;
-    const fc_copy copy = {.rows = rows, .cols = lanes, .src = &zero, .dst = dst,
-                          .dst_row = row_step, .dst_col = 1};
+    const fc_copy copy = {
+        .rows = rows, .cols = lanes, .src = &zero, .dst = dst, .dst_row = row_step, .dst_col = 1};
     t->copy_2d(&copy);
 }
 
@@ -55,8 +55,7 @@ void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_
             const ptrdiff_t kw = tap % kernel[2], kh = tap / kernel[2] % kernel[1];
             const ptrdiff_t kd = tap / kernel[2] / kernel[1];
             copy.cols = FC_MIN(kernel[2] - kw, b->tap + b->taps - tap);
-            copy.src =
-                src + (c * s[1] + kd * s[2] + kh * s[3] + kw * s[4]) * (ptrdiff_t)itemsize;
+            copy.src = src + (c * s[1] + kd * s[2] + kh * s[3] + kw * s[4]) * (ptrdiff_t)itemsize;
             copy.src_col = s[4];
             copy.dst = dst;
             job->t->copy_2d(&copy);
@@ -121,7 +120,8 @@ typedef struct {
     int inside; /* the image's depth and height */
 } meeting;
 
-static meeting find_meeting(const fc_conv *g, const fc_segment *s, const ptrdiff_t tap[FC_SPATIAL]) {
+static meeting find_meeting(const fc_conv *g, const fc_segment *s,
+                            const ptrdiff_t tap[FC_SPATIAL]) {
     meeting m;
     for (int axis = 0; axis < FC_SPATIAL; axis++)
         m.at[axis] = s->out[axis] * g->stride[axis] - g->pad[axis] + tap[axis] * g->dilation[axis];

@@ -83,9 +83,10 @@ static void pack_x_row(const grad_job *job, ptrdiff_t unit_index, ptrdiff_t kd, 
         const fc_copy copy = {
             .rows = job->cg,
             .cols = last - first,
-            .src = fc_at(&job->x, job->t->itemsize, u.n, (job->first_group + group) * job->cg) +
-                   (id * job->x.stride[2] + ih * job->x.stride[3] +
-                    (iw + first) * job->x.stride[4]) * job->itemsize,
+            .src =
+                fc_at(&job->x, job->t->itemsize, u.n, (job->first_group + group) * job->cg) +
+                (id * job->x.stride[2] + ih * job->x.stride[3] + (iw + first) * job->x.stride[4]) *
+                    job->itemsize,
             .src_row = job->x.stride[1],
             .src_col = job->x.stride[4],
             .dst = dst + (size_t)first * column_bytes,
@@ -111,7 +112,8 @@ static void pack_dy_row(const grad_job *job, ptrdiff_t unit_index, ptrdiff_t row
                 .cols = u.cols,
                 .src = fc_at(&job->dy, job->t->itemsize, u.n, channel) +
                        (u.od * job->dy.stride[2] + (u.oh + row) * job->dy.stride[3] +
-                        u.ow * job->dy.stride[4]) * job->itemsize,
+                        u.ow * job->dy.stride[4]) *
+                           job->itemsize,
                 .src_row = job->dy.stride[1],
                 .src_col = job->dy.stride[4],
                 .dst = job->dyt + (unit_index * job->dy_unit + at) * job->itemsize,
@@ -156,8 +158,8 @@ static column_panel column_panel_at(const grad_job *job, ptrdiff_t index) {
     return p;
 }
 
-static char *acc_at(const grad_job *job, ptrdiff_t group, ptrdiff_t kd, ptrdiff_t kh,
-                    ptrdiff_t run, ptrdiff_t oc) {
+static char *acc_at(const grad_job *job, ptrdiff_t group, ptrdiff_t kd, ptrdiff_t kh, ptrdiff_t run,
+                    ptrdiff_t oc) {
     const ptrdiff_t matrix =
         ((group * job->g.kernel[0] + kd) * job->g.kernel[1] + kh) * job->runs + run;
     return job->acc + (matrix * job->ocs + oc) * job->acc_ld * job->itemsize;
@@ -169,10 +171,10 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
     const fc_conv *g = &job->g;
     const unit u = unit_at(job, job->first_unit + unit_index);
     const ptrdiff_t x_row = job->x_cols * job->cg;
-    const ptrdiff_t xt_at = unit_index * job->x_unit +
-                            ((p->group * g->kernel[0] + p->kd) * job->x_rows +
-                             p->kh * g->dilation[1]) * x_row +
-                            p->run * g->dilation[2] * job->cg + p->column;
+    const ptrdiff_t xt_at =
+        unit_index * job->x_unit +
+        ((p->group * g->kernel[0] + p->kd) * job->x_rows + p->kh * g->dilation[1]) * x_row +
+        p->run * g->dilation[2] * job->cg + p->column;
     const ptrdiff_t rows_at_once = FC_MAX(1, TILE_STEPS / u.cols);
     fc_tile tile = {.k_inner = u.cols,
                     .vectors = p->vectors,
@@ -185,9 +187,10 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
         tile.init = job->first_unit + unit_index + row > 0 ? FC_INIT_LOAD : FC_INIT_ZERO;
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += job->mr) {
             tile.m = FC_MIN(job->mr, job->ocs - oc);
-            tile.a = job->dyt + (unit_index * job->dy_unit +
-                                 (p->group * job->ocs + oc) * u.rows * u.cols +
-                                 row * u.cols * tile.m) * job->itemsize;
+            tile.a =
+                job->dyt + (unit_index * job->dy_unit +
+                            (p->group * job->ocs + oc) * u.rows * u.cols + row * u.cols * tile.m) *
+                               job->itemsize;
             tile.c = acc_at(job, p->group, p->kd, p->kh, p->run, oc) + p->column * job->itemsize;
             job->t->gemm_tile(&tile);
         }
@@ -288,8 +291,8 @@ static fc_status plan_job(grad_job *job) {
 }
 
 static void run_chunk(grad_job *job) {
-    const ptrdiff_t columns = job->groups * job->g.kernel[0] * job->g.kernel[1] * job->runs *
-                              panels_of_run(job);
+    const ptrdiff_t columns =
+        job->groups * job->g.kernel[0] * job->g.kernel[1] * job->runs * panels_of_run(job);
     const ptrdiff_t panels = fc_ceil_div(job->ocs, job->mr);
     /* few columns: cut the output channels too, to have some eight tasks a thread */
     job->oc_blocks = FC_MIN(panels, fc_ceil_div(8 * job->threads, columns));

@@ -13,8 +13,8 @@
 #include <cpuid.h>
 
 enum { SSE2, AVX2, FMA, AVX512F, AVX512DQ, AVX512BW, AVX512VL, FEATURES };
-static fc_feature features[FEATURES] = {{"sse2", 1},     {"avx2", 0},     {"fma", 0},
-                                        {"avx512f", 0},  {"avx512dq", 0}, {"avx512bw", 0},
+static fc_feature features[FEATURES] = {{"sse2", 1},    {"avx2", 0},     {"fma", 0},
+                                        {"avx512f", 0}, {"avx512dq", 0}, {"avx512bw", 0},
                                         {"avx512vl", 0}};
 
 /* The register states that the operating system saves: XCR0. */
@@ -73,7 +73,9 @@ FC_TABLES(neon)
 static const fc_kernels *const tables[][FC_DTYPE_COUNT] = {
     FC_ENTRY(scalar),
 #if defined(__x86_64__)
-    FC_ENTRY(sse2),   FC_ENTRY(avx2), FC_ENTRY(avx512),
+    FC_ENTRY(sse2),
+    FC_ENTRY(avx2),
+    FC_ENTRY(avx512),
 #elif defined(__aarch64__)
     FC_ENTRY(neon),
 #endif
@@ -144,7 +146,8 @@ static size_t read_cache_size(int index, int *level, char *type) {
     char unit = 0;
     const char *const keys[] = {"level", "type", "size"};
     for (int k = 0; k < 3; k++) {
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, keys[k]);
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index,
+                 keys[k]);
         FILE *file = fopen(path, "r");
         if (!file)
             return 0;

@@ -64,13 +64,13 @@ typedef struct {
     int swapped;
     int weights_in_tasks; /* one pixel block: weights are packed where they are used, once */
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
-    ptrdiff_t oc_panel, pixel_panel;         /* the tile: output channels x pixels */
-    ptrdiff_t channel_block, tap_block;      /* a block of the summed axis: channels x filter taps */
-    ptrdiff_t pixel_block, pixel_blocks;     /* output pixels a task computes, whole panels */
-    ptrdiff_t oc_block, oc_blocks;           /* output channels a task computes, whole panels */
-    ptrdiff_t group_chunk, oc_chunk;         /* groups, channels of each, with weights packed at once */
-    int threads;                             /* slots of scratch memory, at most that many threads */
-    size_t workspace_bytes;                  /* scratch memory of the call, all threads together */
+    ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
+    ptrdiff_t channel_block, tap_block;  /* a block of the summed axis: channels x filter taps */
+    ptrdiff_t pixel_block, pixel_blocks; /* output pixels a task computes, whole panels */
+    ptrdiff_t oc_block, oc_blocks;       /* output channels a task computes, whole panels */
+    ptrdiff_t group_chunk, oc_chunk;     /* groups, channels of each, with weights packed at once */
+    int threads;                         /* slots of scratch memory, at most that many threads */
+    size_t workspace_bytes;              /* scratch memory of the call, all threads together */
     double multiply_adds;
 } fc_conv_plan;
 
@@ -133,12 +133,12 @@ typedef struct {
     int available;
 } fc_feature;
 
-const char *fc_compiler(void);           /* that built this library */
-ptrdiff_t fc_isa_count(void);            /* instruction sets compiled in, widest last */
+const char *fc_compiler(void); /* that built this library */
+ptrdiff_t fc_isa_count(void);  /* instruction sets compiled in, widest last */
 const char *fc_isa_name(ptrdiff_t i);
 int fc_isa_available(ptrdiff_t i);
-const char *fc_isa(void);                /* the one in use */
-fc_status fc_set_isa(const char *name);  /* not while another thread computes */
+const char *fc_isa(void);               /* the one in use */
+fc_status fc_set_isa(const char *name); /* not while another thread computes */
 const fc_feature *fc_cpu_features(ptrdiff_t *count);
 
 typedef struct {

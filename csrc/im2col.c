@@ -92,10 +92,10 @@ static void col2im_task(void *context, ptrdiff_t plane, int slot) {
             const seen s = find_seen(job, od, tap);
             const char *src = cols_row(job, plane, tap, od);
             for (ptrdiff_t oh = s.h_first; oh < s.h_last; oh++)
-                job->t->add_row(s.w_last - s.w_first, src + (oh * g->out[2] + s.w_first) * itemsize,
-                                x + (s.offset + (oh - s.h_first) * g->stride[1] *
-                                                    job->x->stride[3]) * itemsize,
-                                g->stride[2] * job->x->stride[4]);
+                job->t->add_row(
+                    s.w_last - s.w_first, src + (oh * g->out[2] + s.w_first) * itemsize,
+                    x + (s.offset + (oh - s.h_first) * g->stride[1] * job->x->stride[3]) * itemsize,
+                    g->stride[2] * job->x->stride[4]);
         }
 }
 

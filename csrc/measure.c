@@ -78,8 +78,7 @@ double fc_measure_bandwidth(int threads, size_t bytes, double seconds) {
 double fc_measure_tile(fc_dtype dtype, double seconds) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t k = 256, itemsize = (ptrdiff_t)t->itemsize, oc_panels = 8;
-    const ptrdiff_t panels =
-        FC_MAX(1, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (k * t->nr * itemsize));
+    const ptrdiff_t panels = FC_MAX(1, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (k * t->nr * itemsize));
     const size_t a_bytes = fc_align((size_t)(oc_panels * t->mr * k * itemsize));
     const size_t b_bytes = fc_align((size_t)(panels * t->nr * k * itemsize));
     _Alignas(64) char c[FC_MAX_MR * FC_MAX_NR * sizeof(double)];
@@ -87,7 +86,12 @@ double fc_measure_tile(fc_dtype dtype, double seconds) {
     if (!a)
         return 0;
     memset(a, 0, a_bytes + b_bytes);
-    fc_tile tile = {.m = t->mr, .vectors = 2, .k_outer = 1, .k_inner = k, .b_step = t->nr, .c = c,
+    fc_tile tile = {.m = t->mr,
+                    .vectors = 2,
+                    .k_outer = 1,
+                    .k_inner = k,
+                    .b_step = t->nr,
+                    .c = c,
                     .ldc = t->nr};
     double operations = 0, start = now(), end;
     do {

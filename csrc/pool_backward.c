@@ -9,7 +9,7 @@
 
 typedef struct {
     fc_row_cache rows; /* window rows as [gradient][argument] */
-    char *sums;     /* one row of dx as phases */
+    char *sums;        /* one row of dx as phases */
 } scratch;
 
 /* Where the gradient ends and the cell numbers begin in a cached window row. */
@@ -28,9 +28,8 @@ static void covering_slots(const fc_pool_job *job, ptrdiff_t slots[2]) {
     const fc_pool *g = &job->g;
     for (int axis = 0; axis < 2; axis++) {
         const ptrdiff_t span = (g->kernel[axis] - 1) * g->dilation[axis] + 1;
-        slots[axis] = job->channels_last
-                          ? 1
-                          : FC_MIN(g->out[axis], fc_ceil_div(span, g->stride[axis]));
+        slots[axis] =
+            job->channels_last ? 1 : FC_MIN(g->out[axis], fc_ceil_div(span, g->stride[axis]));
     }
 }
 
@@ -64,11 +63,17 @@ static void load_windows(const fc_pool_job *job, ptrdiff_t n, ptrdiff_t image, p
     }
     const char *src = job->y.data + y * job->itemsize;
     if (!job->is_max && job->sum_kind != FC_POOL_SUM) {
-        job->t->scale_row(n, src, job->y.stride[axis], job->scale[0][out[0]] * job->scale[1][out[1]],
-                          job->scale[2] + out[2], axis == 4, dst);
+        job->t->scale_row(n, src, job->y.stride[axis],
+                          job->scale[0][out[0]] * job->scale[1][out[1]], job->scale[2] + out[2],
+                          axis == 4, dst);
     } else {
-        const fc_copy copy = {.rows = 1, .cols = n, .src = src, .src_col = job->y.stride[axis],
-                              .dst = dst, .dst_col = 1, .readable_end = src};
+        const fc_copy copy = {.rows = 1,
+                              .cols = n,
+                              .src = src,
+                              .src_col = job->y.stride[axis],
+                              .dst = dst,
+                              .dst_col = 1,
+                              .readable_end = src};
         job->t->copy_2d(&copy);
     }
     if (!job->is_max)
@@ -108,8 +113,8 @@ static ptrdiff_t window_at(const fc_pool *g, int axis, ptrdiff_t in, ptrdiff_t k
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
-static void add_window_row(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c, ptrdiff_t od,
-                           ptrdiff_t oh, ptrdiff_t kd, ptrdiff_t kh) {
+static void add_window_row(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t c,
+                           ptrdiff_t od, ptrdiff_t oh, ptrdiff_t kd, ptrdiff_t kh) {
     const fc_pool *g = &job->g;
     int fresh;
     char *windows = fc_row_cache_slot(&s->rows, od, oh, g->out[1], &fresh);
@@ -155,12 +160,12 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- channels last ------------------------------------------------------------------------- */
 
-static void gather_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t id, ptrdiff_t ih,
-                         ptrdiff_t iw) {
+static void gather_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t id,
+                         ptrdiff_t ih, ptrdiff_t iw) {
     const fc_pool *g = &job->g;
-    char *dx = fc_at(&job->x, job->t->itemsize, n, 0) +
-               (id * job->x.stride[2] + ih * job->x.stride[3] + iw * job->x.stride[4]) *
-                   job->itemsize;
+    char *dx =
+        fc_at(&job->x, job->t->itemsize, n, 0) +
+        (id * job->x.stride[2] + ih * job->x.stride[3] + iw * job->x.stride[4]) * job->itemsize;
     memset(dx, 0, (size_t)(g->C * job->itemsize));
     for (ptrdiff_t kd = 0; kd < g->kernel[0]; kd++) {
         const ptrdiff_t od = window_at(g, 0, id, kd);
@@ -198,7 +203,8 @@ static fc_status run(fc_pool_job *job, fc_dtype dtype) {
 
 fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
                                fc_index_kind kind, const fc_array *index, const fc_array *dx) {
-    fc_pool_job job = {.g = *g, .x = *dx, .y = *dy, .index = *index, .is_max = 1, .index_kind = kind};
+    fc_pool_job job = {
+        .g = *g, .x = *dx, .y = *dy, .index = *index, .is_max = 1, .index_kind = kind};
     if (kind != FC_INDEX_U8 && kind != FC_INDEX_I32)
         return FC_BAD_GEOMETRY;
     fc_tidy_width(&job.index, g->out);
@@ -231,14 +237,13 @@ static void unpool_task(void *context, ptrdiff_t plane, int slot) {
     job->t->fill(fc_volume(g->in), 0, dx, job->dx.stride[4]);
     for (ptrdiff_t row = 0; row < g->out[0] * g->out[1]; row++) {
         const ptrdiff_t od = row / g->out[1], oh = row % g->out[1];
-        bad += job->t->scatter(
-            g->out[2],
-            fc_at(&job->dy, job->t->itemsize, n, c) +
-                (od * job->dy.stride[2] + oh * job->dy.stride[3]) * itemsize,
-            job->dy.stride[4],
-            (const int64_t *)fc_at(&job->index, sizeof(int64_t), n, c) +
-                od * job->index.stride[2] + oh * job->index.stride[3],
-            job->index.stride[4], fc_volume(g->in), dx, job->dx.stride[4]);
+        bad += job->t->scatter(g->out[2],
+                               fc_at(&job->dy, job->t->itemsize, n, c) +
+                                   (od * job->dy.stride[2] + oh * job->dy.stride[3]) * itemsize,
+                               job->dy.stride[4],
+                               (const int64_t *)fc_at(&job->index, sizeof(int64_t), n, c) +
+                                   od * job->index.stride[2] + oh * job->index.stride[3],
+                               job->index.stride[4], fc_volume(g->in), dx, job->dx.stride[4]);
     }
     if (bad)
         __atomic_store_n(&job->bad, 1, __ATOMIC_RELAXED);

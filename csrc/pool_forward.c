@@ -115,8 +115,7 @@ static void reduce_plane_row(const fc_pool_job *job, scratch *s, const char *pla
     const fc_pool *g = &job->g;
     const ptrdiff_t taps = fc_volume(g->kernel), width = g->out[2];
     fc_gather_taps(&job->w, &s->t, plane, od, oh);
-    char *y = fc_at(&job->y, job->t->itemsize, n, c) +
-              y_offset(&job->y, od, oh, 0) * job->itemsize;
+    char *y = fc_at(&job->y, job->t->itemsize, n, c) + y_offset(&job->y, od, oh, 0) * job->itemsize;
     char *result = job->y.stride[4] == 1 ? y : s->result;
     if (job->is_max) {
         job->t->max_taps(width, taps, s->t.taps, s->ids, result, s->arg);
@@ -135,7 +134,11 @@ static void reduce_plane_row(const fc_pool_job *job, scratch *s, const char *pla
                               job->scale[2], 1, result);
     }
     if (result != y) {
-        const fc_copy copy = {.rows = 1, .cols = width, .src = result, .src_col = 1, .dst = y,
+        const fc_copy copy = {.rows = 1,
+                              .cols = width,
+                              .src = result,
+                              .src_col = 1,
+                              .dst = y,
                               .dst_col = job->y.stride[4]};
         job->t->copy_2d(&copy);
     }
@@ -167,26 +170,27 @@ static ptrdiff_t gather_pixel_taps(const fc_pool_job *job, scratch *s, ptrdiff_t
     for (ptrdiff_t kd = first[0]; kd < last[0]; kd++)
         for (ptrdiff_t kh = first[1]; kh < last[1]; kh++)
             for (ptrdiff_t kw = first[2]; kw < last[2]; kw++) {
-                s->t.taps[taps] = fc_at(&job->x, job->t->itemsize, n, 0) +
-                                y_offset(&job->x, start[0] + kd * g->dilation[0],
-                                         start[1] + kh * g->dilation[1],
-                                         start[2] + kw * g->dilation[2]) * job->itemsize;
+                s->t.taps[taps] =
+                    fc_at(&job->x, job->t->itemsize, n, 0) +
+                    y_offset(&job->x, start[0] + kd * g->dilation[0],
+                             start[1] + kh * g->dilation[1], start[2] + kw * g->dilation[2]) *
+                        job->itemsize;
                 s->ids[taps++] = cell_id(job, fc_cell(g, kd, kh, kw));
             }
     return taps;
 }
 
-static void reduce_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od, ptrdiff_t oh,
-                         ptrdiff_t ow) {
+static void reduce_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdiff_t od,
+                         ptrdiff_t oh, ptrdiff_t ow) {
     const fc_pool *g = &job->g;
     const ptrdiff_t taps = gather_pixel_taps(job, s, n, od, oh, ow);
-    char *y = fc_at(&job->y, job->t->itemsize, n, 0) +
-              y_offset(&job->y, od, oh, ow) * job->itemsize;
+    char *y =
+        fc_at(&job->y, job->t->itemsize, n, 0) + y_offset(&job->y, od, oh, ow) * job->itemsize;
     if (!job->is_max) {
         job->t->sum_taps(g->C, taps, s->t.taps, y);
         if (job->sum_kind != FC_POOL_SUM)
-            job->t->scale_row(g->C, y, 1, job->scale[0][od] * job->scale[1][oh],
-                              job->scale[2] + ow, 0, y);
+            job->t->scale_row(g->C, y, 1, job->scale[0][od] * job->scale[1][oh], job->scale[2] + ow,
+                              0, y);
         return;
     }
     job->t->max_taps(g->C, taps, s->t.taps, s->ids, y, s->arg);

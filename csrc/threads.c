@@ -37,16 +37,16 @@ typedef struct {
 } job;
 
 static struct {
-    pthread_mutex_t busy;    /* held by the caller whose job runs */
-    pthread_mutex_t lock;    /* guards everything below it */
+    pthread_mutex_t busy; /* held by the caller whose job runs */
+    pthread_mutex_t lock; /* guards everything below it */
     pthread_cond_t wake, left;
-    atomic_uint epoch;       /* counts jobs: what spinning workers watch */
-    int workers;             /* started so far */
-    int seats;               /* workers that may still join the open job */
-    int slots;               /* slot numbers given out in it, the caller has 0 */
-    atomic_int working;      /* workers inside the job */
-    job *open;               /* NULL when there is nothing to join */
-    caller from;             /* who opened the last job */
+    atomic_uint epoch;  /* counts jobs: what spinning workers watch */
+    int workers;        /* started so far */
+    int seats;          /* workers that may still join the open job */
+    int slots;          /* slot numbers given out in it, the caller has 0 */
+    atomic_int working; /* workers inside the job */
+    job *open;          /* NULL when there is nothing to join */
+    caller from;        /* who opened the last job */
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # cython: language_level=3, freethreading_compatible=True
-"""The single crossing into C: arrays come in through the buffer protocol, results are made by NumPy.
+"""The single crossing into C: arrays come in through the buffer protocol, NumPy makes the results.
 
 Shapes have been checked in Python (`fastconv._geometry`); this module checks once more what C must
 be able to rely on, dtype, shape and writability, and releases the GIL while C computes.
@@ -113,7 +113,7 @@ cdef object _float64 = np.dtype(np.float64)
 cdef object _index_dtypes = (None, np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))
 
 
-# ---- arrays ------------------------------------------------------------------------------------
+# ---- arrays -------------------------------------------------------------------------------------
 
 cdef class View:
     """An array as C sees it: address and element strides, axes in the order of the C interface."""
@@ -170,7 +170,7 @@ cdef View _open(object array, tuple shape, bint writable):
     view.take(array, shape, writable)
     if not view.aligned():
         if writable:
-            raise ValueError("out must be aligned: its data or strides are no multiple of an element")
+            raise ValueError("out must be aligned: data and strides in multiples of an element")
         view = View()
         view.take(np.array(array, copy=True, order="C"), shape, False)
     return view
@@ -225,7 +225,7 @@ cdef int _raise_status(fc_status status, object geometry) except -1:
     raise ValueError(message)
 
 
-# ---- geometry ------------------------------------------------------------------------------------
+# ---- geometry -----------------------------------------------------------------------------------
 
 cdef int _fill_axes(ptrdiff_t *target, tuple values, ptrdiff_t missing) except -1:
     """Right-aligned: a 2-D convolution is a 3-D one of depth 1."""
@@ -238,7 +238,7 @@ cdef int _fill_axes(ptrdiff_t *target, tuple values, ptrdiff_t missing) except -
 
 
 cdef class Conv:
-    """A `_geometry.ConvGeometry` in C's form, made once per shape and kept by the callers' caches."""
+    """A `_geometry.ConvGeometry` in C's form, made once per shape and kept by its callers."""
 
     cdef fc_conv c
     cdef readonly object geometry
@@ -277,7 +277,6 @@ cdef class Pool:
     cdef fc_index_kind offset_kind
 
     def __init__(self, geometry):
-        cdef int i
         self.geometry = geometry
         self.x_shape, self.y_shape = geometry.x_shape, geometry.y_shape
         self.channels_last = geometry.channels_last
@@ -295,7 +294,7 @@ cdef class Pool:
         self.offset_dtype = _index_dtypes[<int>self.offset_kind]
 
 
-# ---- convolution -----------------------------------------------------------------------------------
+# ---- convolution --------------------------------------------------------------------------------
 
 def conv_forward(Conv g, x, w, b=None, bint relu=False, bint naive=False, out=None):
     """y of the convolution, by implicit GEMM or the naive loops."""
@@ -432,7 +431,7 @@ def conv_plan(Conv g, dtype):
     }
 
 
-# ---- pooling ---------------------------------------------------------------------------------------
+# ---- pooling ------------------------------------------------------------------------------------
 
 def max_pool(Pool g, x, bint offsets=False, bint indices=False):
     """(y, None), (y, window offsets) or (y, int64 plane indices)."""
@@ -521,7 +520,7 @@ def sum_pool_backward(Pool g, dy, kind):
     return dx
 
 
-# ---- machine -----------------------------------------------------------------------------------------
+# ---- machine ------------------------------------------------------------------------------------
 
 def available_isas():
     """Instruction sets that are compiled in and that this processor has, narrowest first."""

@@ -48,8 +48,8 @@ void release(void) {
 void *take(size_t bytes) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t usable = (bytes + CANARY_BYTES + page - 1) / page * page;
-    char *memory = mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    char *memory =
+        mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory + usable, page, PROT_NONE) ||
         blocks_used == BLOCKS) {
         fprintf(stderr, "no memory for the checks\n");

@@ -44,8 +44,8 @@ void *take_random(const fc_kernels *t, ptrdiff_t count); /* from -1 to 1, never 
 /* ---- random numbers ------------------------------------------------------------------------ */
 
 void seed(uint64_t value);
-double uniform(void);               /* from -1 to 1 */
-ptrdiff_t below(ptrdiff_t limit);   /* from 0 to limit - 1 */
+double uniform(void);             /* from -1 to 1 */
+ptrdiff_t below(ptrdiff_t limit); /* from 0 to limit - 1 */
 
 /* ---- counting ------------------------------------------------------------------------------ */
 

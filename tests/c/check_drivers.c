@@ -81,8 +81,8 @@ static void compare(const fc_kernels *t, const tensor *actual, const answer *exp
         const double sum = relu && expected->sum[i] < 0 ? 0 : expected->sum[i];
         const double error = fabs(value_at(t, actual, i) - sum);
         expect(error <= epsilon(t) * (double)(expected->terms + 2) * expected->magnitude[i],
-               "%s of %s: %g instead of %g at element %td", what, name, value_at(t, actual, i),
-               sum, i);
+               "%s of %s: %g instead of %g at element %td", what, name, value_at(t, actual, i), sum,
+               i);
     }
 }
 
@@ -104,24 +104,30 @@ static const conv_case conv_cases[] = {
     {"wide", {1, 3, 33, 1, {1, 5, 70}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
     {"stride 2", {2, 3, 6, 1, {1, 9, 12}, FLAT(3), {0}, FLAT(2), CUBE(1), PAD(1)}, PAD(1)},
     {"stride 2 dilation 2",
-     {1, 4, 6, 2, {1, 11, 14}, FLAT(3), {0}, FLAT(2), FLAT(2), PAD(2)}, PAD(2)},
+     {1, 4, 6, 2, {1, 11, 14}, FLAT(3), {0}, FLAT(2), FLAT(2), PAD(2)},
+     PAD(2)},
     {"stride 4 dilation 6", {1, 2, 3, 1, {1, 17, 19}, FLAT(3), {0}, FLAT(4), FLAT(6), {0}}, {0}},
     {"stride over kernel", {1, 3, 5, 1, {1, 13, 9}, FLAT(2), {0}, FLAT(5), CUBE(1), {0}}, {0}},
-    {"four-sided", {1, 2, 4, 1, {1, 5, 6}, {1, 3, 2}, {0}, {1, 2, 1}, CUBE(1), {0, 2, 0}},
+    {"four-sided",
+     {1, 2, 4, 1, {1, 5, 6}, {1, 3, 2}, {0}, {1, 2, 1}, CUBE(1), {0, 2, 0}},
      {0, 0, 3}},
     {"depthwise", {2, 19, 19, 19, {1, 7, 13}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
     {"depthwise stride 2",
-     {1, 6, 12, 6, {1, 8, 9}, FLAT(5), {0}, FLAT(2), CUBE(1), PAD(2)}, PAD(2)},
+     {1, 6, 12, 6, {1, 8, 9}, FLAT(5), {0}, FLAT(2), CUBE(1), PAD(2)},
+     PAD(2)},
     {"3-D", {1, 3, 5, 1, {4, 5, 6}, {2, 3, 3}, {0}, {2, 1, 2}, {1, 2, 1}, CUBE(1)}, CUBE(1)},
     {"1-D", {3, 4, 4, 1, {1, 1, 37}, {1, 1, 5}, {0}, {1, 1, 3}, CUBE(1), {0, 0, 2}}, {0, 0, 2}},
     {"long sum", {1, 150, 5, 1, {1, 3, 4}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
     {"large kernel", {1, 1, 2, 1, {1, 41, 43}, {1, 40, 40}, {0}, CUBE(1), CUBE(1), {0}}, {0}},
     {"endless stride",
-     {1, 3, 5, 1, {1, 6, 7}, FLAT(3), {0}, CUBE((ptrdiff_t)1 << 60), CUBE(1), PAD(1)}, PAD(1)},
+     {1, 3, 5, 1, {1, 6, 7}, FLAT(3), {0}, CUBE((ptrdiff_t)1 << 60), CUBE(1), PAD(1)},
+     PAD(1)},
     {"depthwise, endless stride",
-     {1, 5, 5, 5, {1, 6, 7}, FLAT(3), {0}, FLAT((ptrdiff_t)1 << 60), CUBE(1), {0}}, {0}},
+     {1, 5, 5, 5, {1, 6, 7}, FLAT(3), {0}, FLAT((ptrdiff_t)1 << 60), CUBE(1), {0}},
+     {0}},
     {"depthwise, nothing in reach",
-     {1, 5, 5, 5, {1, 2, 2}, {1, 1, 2}, {0}, FLAT(2), {1, 1, 5}, {0}}, {0, 0, 10}},
+     {1, 5, 5, 5, {1, 2, 2}, {1, 1, 2}, {0}, FLAT(2), {1, 1, 5}, {0}},
+     {0, 0, 10}},
     {"many tasks", {2, 8, 24, 1, {1, 19, 21}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
 };
 
@@ -137,7 +143,9 @@ typedef struct {
 static ptrdiff_t axis_out(const conv_case *c, int axis) {
     const fc_conv *g = &c->g;
     return (g->in[axis] + g->pad[axis] + c->pad_end[axis] -
-            g->dilation[axis] * (g->kernel[axis] - 1) - 1) / g->stride[axis] + 1;
+            g->dilation[axis] * (g->kernel[axis] - 1) - 1) /
+               g->stride[axis] +
+           1;
 }
 
 /* Position of flat index `flat` of a box of those sizes. */
@@ -225,10 +233,10 @@ static void check_conv_calls(const conv_data *d, layout l, int naive) {
     }
     const tensor dx = make_tensor(t->itemsize, d->x.size, l);
     const tensor dw = make_tensor(t->itemsize, d->w.size, l);
-    (naive ? fc_conv_input_grad_naive : fc_conv_input_grad)(
-        &d->g, d->dtype, &d->dy.array, &d->w.array, NULL, &dx.array);
-    (naive ? fc_conv_weight_grad_naive : fc_conv_weight_grad)(
-        &d->g, d->dtype, &d->dy.array, &d->x.array, &dw.array);
+    (naive ? fc_conv_input_grad_naive : fc_conv_input_grad)(&d->g, d->dtype, &d->dy.array,
+                                                            &d->w.array, NULL, &dx.array);
+    (naive ? fc_conv_weight_grad_naive : fc_conv_weight_grad)(&d->g, d->dtype, &d->dy.array,
+                                                              &d->x.array, &dw.array);
     compare(t, &dx, &d->dx, 0, naive ? "naive input gradient" : "input gradient", name);
     compare(t, &dw, &d->dw, 0, naive ? "naive weight gradient" : "weight gradient", name);
     const tensor db = make_tensor(t->itemsize, d->bias.size, l);
@@ -395,8 +403,8 @@ static void check_max_pool(const pool_data *d, layout l) {
         const fc_status status =
             kind == FC_INDEX_PLANE
                 ? fc_unpool(g, d->dtype, &d->dy.array, &index.array, &dx.array)
-                : fc_max_pool_backward(g, d->dtype, &d->dy.array, (fc_index_kind)kind,
-                                       &index.array, &dx.array);
+                : fc_max_pool_backward(g, d->dtype, &d->dy.array, (fc_index_kind)kind, &index.array,
+                                       &dx.array);
         expect(status == FC_OK, "max pooling's gradient: %s", fc_status_message(status));
         compare(d->t, &dx, &d->dx_max, 0, "max pooling's gradient", name);
     }
@@ -422,7 +430,8 @@ static void check_wrong_indices(const fc_kernels *t, fc_dtype dtype) {
     const ptrdiff_t x_size[] = {1, 1, 1, 2, 3}, y_size[] = {1, 1, 1, 1, 4};
     const int64_t wrong[] = {-1, 6, INT64_MIN, INT64_MAX, (int64_t)1 << 61};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        const tensor dy = random_tensor(t, y_size, PLANES), dx = make_tensor(t->itemsize, x_size, 0);
+        const tensor dy = random_tensor(t, y_size, PLANES),
+                     dx = make_tensor(t->itemsize, x_size, 0);
         const tensor index = make_tensor(sizeof(int64_t), y_size, PLANES);
         for (ptrdiff_t j = 0; j < 4; j++)
             ((int64_t *)index.array.data)[j] = j == 2 ? wrong[i] : 5;
@@ -472,8 +481,8 @@ static void check_refusals(fc_dtype dtype) {
 static void check_workspace(fc_dtype dtype) {
     const ptrdiff_t huge = (ptrdiff_t)1 << 29;
     const fc_array none = {0};
-    const fc_conv g = {1, 64, 8, 1, {1, 8, 8}, FLAT(2), CUBE(1), CUBE(1), FLAT(huge - 1),
-                       PAD(huge / 2 - 4)};
+    const fc_conv g = {
+        1, 64, 8, 1, {1, 8, 8}, FLAT(2), CUBE(1), CUBE(1), FLAT(huge - 1), PAD(huge / 2 - 4)};
     const fc_status status = fc_conv_weight_grad(&g, dtype, &none, &none, &none);
     expect(status == FC_OVERFLOW, "a workspace of 2^64 bytes: %s", fc_status_message(status));
 }

@@ -80,15 +80,23 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
 
 /* NaN and infinity go where IEEE arithmetic sends them, also through ReLU. */
 static void check_tile_nan(const fc_kernels *t) {
-    const double cases[][3] = {{NAN, 1, NAN}, {INFINITY, 0, NAN}, {INFINITY, 1, INFINITY},
-                               {-INFINITY, 1, 0}, {1, 1, 1}};
+    const double cases[][3] = {
+        {NAN, 1, NAN}, {INFINITY, 0, NAN}, {INFINITY, 1, INFINITY}, {-INFINITY, 1, 0}, {1, 1, 1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         void *a = take_random(t, 1), *b = take_random(t, t->nr), *c = take_elements(t, t->nr);
         put(t, a, 0, cases[i][0]);
         for (ptrdiff_t n = 0; n < t->nr; n++)
             put(t, b, n, cases[i][1]);
-        const fc_tile tile = {.m = 1, .vectors = 2, .k_outer = 1, .k_inner = 1, .a = a, .b = b,
-                              .b_step = t->nr, .c = c, .ldc = t->nr, .relu = 1};
+        const fc_tile tile = {.m = 1,
+                              .vectors = 2,
+                              .k_outer = 1,
+                              .k_inner = 1,
+                              .a = a,
+                              .b = b,
+                              .b_step = t->nr,
+                              .c = c,
+                              .ldc = t->nr,
+                              .relu = 1};
         t->gemm_tile(&tile);
         for (ptrdiff_t n = 0; n < t->nr; n++)
             expect(same(get(t, c, n), cases[i][2]), "gemm_tile: %g * %g gives %g", cases[i][0],
@@ -99,18 +107,17 @@ static void check_tile_nan(const fc_kernels *t) {
 
 void check_gemm_tile(const fc_kernels *t) {
     const tile_shape shapes[] = {
-        {1, 1, t->nr, 0, 0},   {1, 37, t->nr, 0, 0}, {1, 8, t->nr, 0, 5},
-        {1, 5, 1, 0, 1},       {3, 5, 1, 11, 0},     {2, 7, 3, 30, 3},
-        {4, 1, 0, t->nr, 0},   {1, 0, t->nr, 0, 0},  {0, 3, t->nr, 0, 0},
-        {2, 3, t->nr, 0, 0},
+        {1, 1, t->nr, 0, 0}, {1, 37, t->nr, 0, 0}, {1, 8, t->nr, 0, 5}, {1, 5, 1, 0, 1},
+        {3, 5, 1, 11, 0},    {2, 7, 3, 30, 3},     {4, 1, 0, t->nr, 0}, {1, 0, t->nr, 0, 0},
+        {0, 3, t->nr, 0, 0}, {2, 3, t->nr, 0, 0},
     };
     for (ptrdiff_t m = 1; m <= t->mr; m++)
         for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
             for (int init = FC_INIT_ZERO; init <= FC_INIT_BIAS_COLUMNS; init++)
                 for (int relu = 0; relu < 2; relu++)
                     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-                        const fc_tile tile = {.m = m, .vectors = vectors, .init = (fc_init)init,
-                                              .relu = relu};
+                        const fc_tile tile = {
+                            .m = m, .vectors = vectors, .init = (fc_init)init, .relu = relu};
                         check_tile(t, tile, &shapes[i]);
                     }
     check_tile_nan(t);
@@ -132,9 +139,8 @@ static ptrdiff_t lowest(ptrdiff_t rows, ptrdiff_t cols, strides s) {
 }
 
 static ptrdiff_t extent(ptrdiff_t rows, ptrdiff_t cols, strides s) {
-    return rows && cols
-               ? reach(rows, s.row, 1) + reach(cols, s.col, 1) - lowest(rows, cols, s) + 1
-               : 0;
+    return rows && cols ? reach(rows, s.row, 1) + reach(cols, s.col, 1) - lowest(rows, cols, s) + 1
+                        : 0;
 }
 
 static void check_copy(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, strides src,
@@ -157,12 +163,11 @@ static void check_copy(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, stri
     void *first = at(t, expected, -lowest(rows, cols, dst));
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t c = 0; c < cols; c++)
-            put(t, first, r * dst.row + c * dst.col,
-                get(t, copy.src, r * src.row + c * src.col));
+            put(t, first, r * dst.row + c * dst.col, get(t, copy.src, r * src.row + c * src.col));
     t->copy_2d(&copy);
     expect(memcmp(expected, dst_block, (size_t)dst_count * t->itemsize) == 0,
-           "copy_2d %tdx%td from strides %td,%td to %td,%td", rows, cols, src.row, src.col,
-           dst.row, dst.col);
+           "copy_2d %tdx%td from strides %td,%td to %td,%td", rows, cols, src.row, src.col, dst.row,
+           dst.col);
     release();
 }
 
@@ -174,14 +179,16 @@ void check_copy_2d(const fc_kernels *t) {
         for (int j = 0; j < SIZES; j++) {
             const ptrdiff_t rows = sizes[i], cols = sizes[j];
             const strides from[] = {
-                {cols, 1},     {cols + 3, 1}, {1, rows},           {1, rows + 2},     {2 * cols, 2},
-                {2, 2 * rows}, {3 * cols, 3}, {-cols, -1},         {-1, rows},        {cols, -1},
-                {0, 0},        {0, 1},        {1, 0},              {0, 2},            {1, 1},
+                {cols, 1},     {cols + 3, 1}, {1, rows},
+                {1, rows + 2}, {2 * cols, 2}, {2, 2 * rows},
+                {3 * cols, 3}, {-cols, -1},   {-1, rows},
+                {cols, -1},    {0, 0},        {0, 1},
+                {1, 0},        {0, 2},        {1, 1},
                 {2, 1},        {1, 2},        {2 * cols + 1, -2},
             };
             const strides to[] = {
-                {cols, 1},     {cols + 2, 1},  {1, rows},          {1, rows + 3}, {2 * cols, 2},
-                {2, 2 * rows}, {-cols, -1},    {-1, rows},         {1, -rows},    {7 * cols, 5},
+                {cols, 1},     {cols + 2, 1}, {1, rows},  {1, rows + 3}, {2 * cols, 2},
+                {2, 2 * rows}, {-cols, -1},   {-1, rows}, {1, -rows},    {7 * cols, 5},
             };
             for (size_t s = 0; s < sizeof from / sizeof *from; s++)
                 for (size_t d = 0; d < sizeof to / sizeof *to; d++)
@@ -241,14 +248,15 @@ static void check_pack(const fc_kernels *t, const fc_pack *shape, ptrdiff_t marg
         const ptrdiff_t column = p.start + lane * p.stride + tap * p.dilation;
         if (tap < p.taps && lane >= p.length && lane < p.length + p.spill)
             continue;
-        const double expected = tap >= p.taps || lane >= p.length    ? NAN
-                                : column < 0 || column >= p.width ? 0
-                                : get(t, p.src, i / p.dst_row * row + column);
+        const double expected = tap >= p.taps || lane >= p.length ? NAN
+                                : column < 0 || column >= p.width
+                                    ? 0
+                                    : get(t, p.src, i / p.dst_row * row + column);
         expect(same(get(t, dst, i), expected),
                "pack_taps: width %td, start %td, stride %td, length %td, spill %td, margin %td: "
                "%g at [%td][%td][%td]",
-               p.width, p.start, p.stride, p.length, p.spill, margin, get(t, dst, i),
-               i / p.dst_row, tap, lane);
+               p.width, p.start, p.stride, p.length, p.spill, margin, get(t, dst, i), i / p.dst_row,
+               tap, lane);
     }
     release();
 }
@@ -299,8 +307,8 @@ static void check_row_sums(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, 
             magnitude += fabs(get(t, src, r * s.row + c * s.col));
         }
         /* a chunk of 32 vectors is summed in the elements' precision, then its lanes */
-        const double tolerance = epsilon(t) * (double)(32 + t->lanes) * magnitude +
-                                 0x1p-52 * (double)cols * magnitude;
+        const double tolerance =
+            epsilon(t) * (double)(32 + t->lanes) * magnitude + 0x1p-52 * (double)cols * magnitude;
         expect(fabs(sums[r] - sum) <= tolerance, "sum_rows %tdx%td strides %td,%td: error %g", rows,
                cols, s.row, s.col, fabs(sums[r] - sum));
     }
@@ -313,7 +321,7 @@ void check_sum_rows(const fc_kernels *t) {
     for (ptrdiff_t rows = 0; rows < 5; rows++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             const ptrdiff_t cols = sizes[i];
-            const strides all[] = {{cols, 1}, {cols + 1, 1},  {1, rows}, {1, rows + 3},
+            const strides all[] = {{cols, 1}, {cols + 1, 1}, {1, rows}, {1, rows + 3},
                                    {1, 1},    {2 * cols, 2}, {0, 0},    {-cols, -1}};
             for (size_t s = 0; s < sizeof all / sizeof *all; s++)
                 check_row_sums(t, rows, cols, all[s]);

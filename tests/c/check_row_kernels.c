@@ -52,8 +52,7 @@ static void make_awkward(const fc_kernels *t, const tap_list *list, ptrdiff_t n,
             put(t, (void *)list->src[tap], i, values[i % 3 == 0 ? 0 : below(7)]);
 }
 
-static void compare_maxima(const fc_kernels *t, ptrdiff_t n, ptrdiff_t taps,
-                           const tap_list *list) {
+static void compare_maxima(const fc_kernels *t, ptrdiff_t n, ptrdiff_t taps, const tap_list *list) {
     void *best = take_elements(t, n);
     int32_t *arg = take((size_t)n * sizeof *arg);
     t->max_taps(n, taps, list->src, list->cell, best, arg);
@@ -235,8 +234,8 @@ static void check_scaled(const fc_kernels *t, ptrdiff_t n, ptrdiff_t stride, ptr
     for (ptrdiff_t i = 0; i < n; i++) {
         const double value = get(t, before, i) * (0.75 * scale[i * step]);
         expect(fabs(get(t, dst, i) - value) <= epsilon(t) * fabs(value),
-               "scale_row n %td strides %td,%td: %g instead of %g", n, stride, step,
-               get(t, dst, i), value);
+               "scale_row n %td strides %td,%td: %g instead of %g", n, stride, step, get(t, dst, i),
+               value);
     }
     release();
 }
@@ -322,8 +321,7 @@ static void check_scattered(const fc_kernels *t, ptrdiff_t n, ptrdiff_t plane,
         if (!is_wrong)
             put(t, expected, target, get(t, expected, target) + get(t, dy, i * stride[0]));
     }
-    const ptrdiff_t counted =
-        t->scatter(n, dy, stride[0], index, stride[1], plane, dx, stride[2]);
+    const ptrdiff_t counted = t->scatter(n, dy, stride[0], index, stride[1], plane, dx, stride[2]);
     expect(counted == bad, "scatter counted %td wrong indices of %td", counted, bad);
     expect(equal_bytes(t, dx, expected, count), "scatter n %td plane %td", n, plane);
     release();
