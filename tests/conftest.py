@@ -17,7 +17,6 @@ import pytest
 # Python processes in. (The tests' own folder is put on sys.path by pytest.)
 TESTS = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != TESTS.parent]
-os.chdir(TESTS)
 
 # A shared machine is slow now and then, and no test asserts a time. Fixtures such as `isa` and
 # `dtype` hold for all examples of a property.
@@ -40,6 +39,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    os.chdir(TESTS)  # not earlier: pytest has to find its `testpaths` first
     if config.getoption("--seed") is None:
         config.option.seed = secrets.randbits(32)
 
