@@ -125,6 +125,26 @@ print(fastconv.get_num_threads())
 
 
 @linux
+@pytest.mark.parametrize("processors", [1, None])
+def test_workers_stay_on_the_processors_of_the_process(processors):
+    """Also more threads than processors, and workers that move out of their caller's way."""
+    code = f"""
+import os
+allowed = set(sorted(os.sched_getaffinity(0))[:{processors}])
+os.sched_setaffinity(0, allowed)
+{PRELUDE}
+fastconv.set_num_threads(4)
+for _ in range(50):
+    assert is_right()
+for thread in os.listdir("/proc/self/task"):
+    assert os.sched_getaffinity(int(thread)) <= allowed
+assert os.sched_getaffinity(0) == allowed, "the caller's own is left alone"
+print("done")
+"""
+    assert output(code) == "done"
+
+
+@linux
 def test_threads_start_when_they_are_needed_and_no_earlier():
     code = (
         PRELUDE
