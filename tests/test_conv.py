@@ -168,8 +168,10 @@ def test_large_convolutions_are_exact_on_whole_numbers(large, channels_last, isa
     y, dx, dw, db = (a.astype(dtype) for a in results)
     x, dy, y, dx = (in_layout(a, layout) for a in (x, dy, y, dx))
     with fastconv.threads(2):
-        assert_same(functions(case)[0](x, w, b, **case.parameters, layout=layout), y)
-        gradients = functions(case, "_backward")[0](dy, x, w, **case.parameters, layout=layout)
+        conv, how = functions(case)[0], {**case.parameters, "layout": layout}
+        assert_same(conv(x, w, b, **how), y)
+        assert_same(conv(x, w, b, **how, activation="relu"), np.maximum(y, 0))
+        gradients = functions(case, "_backward")[0](dy, x, w, **how)
     for actual, expected in zip(gradients, (dx, dw, db), strict=True):
         assert_same(actual, expected)
 
