@@ -110,7 +110,7 @@ def _copy_into(memory, start, array):
     return copy
 
 
-def _poison(dtype):
+def poison(dtype):
     """What stands in gaps: NaN, or the largest value of an integer dtype."""
     return np.nan if dtype.kind == "f" else np.iinfo(dtype).max
 
@@ -127,7 +127,7 @@ def restride(array, rng):
     extents = [
         start + max(size, 1) * step for start, size, step in zip(starts, sizes, steps, strict=True)
     ]
-    memory = np.full(extents, _poison(array.dtype), array.dtype)
+    memory = np.full(extents, poison(array.dtype), array.dtype)
     slices = [
         slice(start, start + size * step, step)
         for start, size, step in zip(starts, sizes, steps, strict=True)
@@ -140,7 +140,7 @@ def restride(array, rng):
 
 def cropped(array):
     """An equal array cut out of the middle of a larger one, with gaps between its rows."""
-    memory = np.full([size + 3 for size in array.shape], _poison(array.dtype), array.dtype)
+    memory = np.full([size + 3 for size in array.shape], poison(array.dtype), array.dtype)
     copy = memory[tuple([slice(1, 1 + size) for size in array.shape])]
     copy[...] = array
     return copy

@@ -27,11 +27,29 @@ def misaligned_read_only(array):
     return copy
 
 
+def reversed_in(place):
+    """The same place for an array whose strides are all negative."""
+    return lambda array, rng: np.flip(place(np.flip(array)))
+
+
+def every_other_before_wall(array, rng):
+    """An equal array, every other element of one whose last byte is followed by a wall."""
+    memory = guard.before_wall(
+        np.repeat(np.full_like(array, guard.poison(array.dtype)), 2, axis=-1)
+    )
+    copy = memory[..., 1::2]
+    copy[...] = array
+    return copy
+
+
 PLACES = {
     "misaligned, read-only": lambda array, rng: misaligned_read_only(array),
     "unaligned": lambda array, rng: guard.unaligned(array),
     "before a wall": lambda array, rng: guard.before_wall(array),
     "after a wall": lambda array, rng: guard.after_wall(array),
+    "reversed before a wall": reversed_in(guard.before_wall),
+    "reversed after a wall": reversed_in(guard.after_wall),
+    "every other before a wall": every_other_before_wall,
     "cropped": lambda array, rng: guard.cropped(array),
     "channels inside": lambda array, rng: channels_inside(array),
     "restrided": guard.restride,

@@ -8,6 +8,7 @@ from cases import (
     assert_sums_close,
     parametrize,
 )
+from guard import before_wall
 from harness import LAYOUTS, assert_same, everywhere, in_layout, whole_numbers
 
 import fastconv
@@ -132,13 +133,15 @@ def test_every_tile_of_channels(layout, isa, dtype, rng):
         assert_same(actual[1], dw)
 
 
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 8])
-def test_every_row_of_a_depthwise_convolution(kernel, stride, isa, dtype, rng):
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("kernel", "groups"), [*((k, 2) for k in (1, 2, 3, 5, 8)), (3, 1), (4, 1)])
+def test_every_length_of_a_row(kernel, groups, stride, isa, dtype, rng):
+    """Groups of one channel have their own kernels; strides 1, 2 and 4 their own packing."""
     for W in (*AROUND_VECTORS, 80, 81, 97, 130):
         for dilation in (1, 2):
-            how = {"stride": stride, "padding": kernel, "dilation": dilation, "groups": 2}
-            x, w = (whole_numbers(s, dtype, rng) for s in ((2, 2, W), (4, 1, kernel)))
+            how = {"stride": stride, "padding": kernel, "dilation": dilation, "groups": groups}
+            x = before_wall(whole_numbers((2, 2, W), dtype, rng))
+            w = whole_numbers((4, 2 // groups, kernel), dtype, rng)
             y = R.conv1d(x, w, **how)
             assert_same(F.conv1d(x, w, **how), y)
             for actual, expected in zip(
