@@ -44,7 +44,6 @@ static void move_tile(const fc_conv_job *job, ptrdiff_t oc, ptrdiff_t ocs,
         copy.dst = to_y ? y : place;
         copy.dst_row = to_y ? job->y.stride[1] : oc_stride;
         copy.dst_col = to_y ? job->y.stride[4] : pixel_stride;
-        copy.readable_end = copy.src;
         job->t->copy_2d(&copy);
     }
 }

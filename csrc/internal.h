@@ -37,8 +37,7 @@ typedef struct {
 } fc_tile;
 
 /* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
- * source elements before readable_end may be read though they are not copied, and `spill` elements
- * behind the columns of a row of dst may be overwritten. */
+ * source elements before readable_end, if it is set, may be read though they are not copied. */
 typedef struct {
     ptrdiff_t rows, cols;
     const void *src;
@@ -46,7 +45,6 @@ typedef struct {
     void *dst;
     ptrdiff_t dst_row, dst_col;
     const void *readable_end;
-    ptrdiff_t spill;
 } fc_copy;
 
 /* A run of windows along image rows, for `taps` neighbouring filter taps and some channels:

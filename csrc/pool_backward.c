@@ -72,8 +72,7 @@ static void load_windows(const fc_pool_job *job, ptrdiff_t n, ptrdiff_t image, p
                               .src = src,
                               .src_col = job->y.stride[axis],
                               .dst = dst,
-                              .dst_col = 1,
-                              .readable_end = src};
+                              .dst_col = 1};
         job->t->copy_2d(&copy);
     }
     if (!job->is_max)
