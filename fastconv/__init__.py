@@ -5,6 +5,16 @@ with their parameters, `fastconv.training` trains nets of layers, and `fastconv.
 function again as readable loops.
 """
 
+try:
+    from fastconv._core import version as __version__
+except ModuleNotFoundError as error:
+    if error.name != "fastconv._core":
+        raise
+    raise ImportError(
+        f"fastconv: {__path__[0]} holds the sources without the compiled core; start Python in "
+        "another folder to use the installed fastconv, or build it here: python -m pip install -e ."
+    ) from None
+
 from fastconv._config import (
     ConvPlan,
     available_isas,
@@ -14,7 +24,6 @@ from fastconv._config import (
     release_memory,
     show_config,
 )
-from fastconv._core import version as __version__
 from fastconv._geometry import conv_output_size, pool_output_size, same_padding
 from fastconv._threads import (
     get_num_threads,

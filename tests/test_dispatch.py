@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,6 +19,26 @@ CSRC = Path(__file__).resolve().parent.parent / "csrc"
 
 # What the environment asks for must not hide what this machine has.
 ALL = output("import fastconv; print(*fastconv.available_isas())", FASTCONV_ISA=None).split()
+
+
+# ---- import -------------------------------------------------------------------------------------
+
+
+def test_sources_without_the_core_say_what_to_do(tmp_path):
+    package = Path(fastconv.__file__).parent
+    shutil.copytree(package, tmp_path / "fastconv", ignore=shutil.ignore_patterns("_core*"))
+    program = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+# the finder of an editable installation would find the core elsewhere
+sys.meta_path[:] = [f for f in sys.meta_path if "Editable" not in getattr(f, "__name__", "")]
+import fastconv
+"""
+    done = run_python(program)
+    assert done.returncode != 0
+    assert "ImportError: fastconv: " in done.stderr
+    assert "without the compiled core" in done.stderr
+    assert "pip install -e ." in done.stderr
 
 
 # ---- choice -------------------------------------------------------------------------------------
