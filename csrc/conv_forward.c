@@ -108,6 +108,13 @@ static void run_tile(const fc_conv_job *job, fc_tile *tile, ptrdiff_t oc, ptrdif
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
+/* The filters of channel oc, inside its group, and those behind it, from the block's first k on. */
+static const char *weights_at(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                              ptrdiff_t oc) {
+    return fc_at(&job->w, job->t->itemsize, oc, b->channel) +
+           (group * job->w_group + b->tap) * (ptrdiff_t)job->t->itemsize;
+}
+
 static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                            ptrdiff_t oc_first, ptrdiff_t oc_last, const panel_place *places,
                            ptrdiff_t panels, const scratch *s) {
@@ -117,7 +124,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     const int last = b->channel + b->channels == job->g.C / job->g.G &&
                      b->tap + b->taps == fc_volume(job->g.kernel);
     const fc_init start = swapped ? FC_INIT_BIAS_COLUMNS : FC_INIT_BIAS;
-    fc_tile tile = {.k_outer = 1, .k_inner = sum, .b_step = job->t->nr};
+    fc_tile tile = {.k_outer = 1, .k_inner = sum, .b_step = job->t->nr, .a_row = 1};
     tile.init = !first ? FC_INIT_LOAD : job->bias ? start : FC_INIT_ZERO;
     tile.relu = last && job->relu;
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
@@ -127,6 +134,8 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         const char *weights = s->weights, *image = s->image;
         if (plan->weights_in_tasks)
             fc_pack_weight_panel(job, group, b, oc, ocs, s->weights);
+        else if (plan->weights_direct)
+            weights = weights_at(job, group, b, oc);
         else
             weights = fc_weight_panel(job, group, b, oc);
         tile.bias = job->packed_bias + channel * itemsize;
@@ -136,8 +145,13 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
+            tile.a_step = swapped ? plan->image_pitch : ocs;
+            if (plan->weights_direct) {
+                tile.a_row = job->w.stride[0];
+                tile.a_step = 1;
+            }
             run_tile(job, &tile, channel, ocs, &places[p], stored, last);
-            image += sum * fc_image_pitch(job, pixels) * itemsize;
+            image += (swapped ? pixels : sum * plan->image_pitch) * itemsize;
             if (stored)
                 stored += plan->pixel_panel * plan->oc_panel * itemsize;
         }
@@ -160,18 +174,26 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     const scratch s = carve_scratch(job, slot);
     panel_place places[FC_MAX_PIXELS];
     ptrdiff_t panels = 0, used = 0;
-    for (ptrdiff_t p = start; p < end; p += plan->pixel_panel) {
-        const ptrdiff_t count =
-            fc_find_segments(&job->g, p, FC_MIN(plan->pixel_panel, end - p), s.segments + used);
-        places[panels++] = place_panel(job, s.segments + used, count);
+    for (ptrdiff_t p = start; p < end; p += places[panels++].pixels) {
+        const ptrdiff_t left = end - p;
+        /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
+        const ptrdiff_t pixels = plan->swapped
+                                     ? fc_ceil_div(left, fc_ceil_div(left, plan->pixel_panel))
+                                     : FC_MIN(left, plan->pixel_panel);
+        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, s.segments + used);
+        places[panels] = place_panel(job, s.segments + used, count);
         used += count;
     }
+    const ptrdiff_t rows =
+        plan->swapped ? fc_find_segments(&job->g, start, end - start, s.segments + used) : 0;
     for (ptrdiff_t block = 0; block < fc_sum_blocks(&job->g, plan); block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
         char *image = s.image;
-        for (ptrdiff_t p = 0; p < panels; p++) {
+        if (plan->swapped)
+            fc_pack_panel(job, group, &b, s.segments + used, rows, image);
+        for (ptrdiff_t p = 0; p < panels && !plan->swapped; p++) {
             fc_pack_panel(job, group, &b, places[p].segments, places[p].count, image);
-            image += b.channels * b.taps * fc_image_pitch(job, places[p].pixels) * itemsize;
+            image += b.channels * b.taps * plan->image_pitch * itemsize;
         }
         multiply_block(job, group, &b, oc_first, oc_last, places, panels, &s);
     }
@@ -180,7 +202,7 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
 /* ---- the call ------------------------------------------------------------------------------ */
 
 static void run_chunk(fc_conv_job *job) {
-    if (!job->plan.weights_in_tasks) {
+    if (!job->plan.weights_in_tasks && !job->plan.weights_direct) {
         /* a few filters are packed sooner than a second thread wakes */
         const double elements = (double)job->groups * (double)job->ocs *
                                 (double)(job->g.C / job->g.G * fc_volume(job->g.kernel));
@@ -218,7 +240,8 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
         return fc_conv_depthwise(&job.g, dtype, x, w, w_group, bias, y, relu);
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
-    status = fc_plan_conv(&job.g, dtype, channels_last, &job.plan);
+    const ptrdiff_t weight_row = fc_weights_are_dense(&job.g, &job.w) ? job.w.stride[0] : 0;
+    status = fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
     if (status)
         return status;
     job.t = fc_table(dtype);

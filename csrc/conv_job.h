@@ -34,13 +34,10 @@ void fc_pack_bias(const fc_conv_job *job);
 ptrdiff_t fc_find_segments(const fc_conv *g, ptrdiff_t pixel, ptrdiff_t count,
                            fc_segment *segments);
 
-/* Elements from one k to the next in a panel of `pixels` pixels: as many as there are, or, when they
- * are the vectors, a whole tile's. */
-static inline ptrdiff_t fc_image_pitch(const fc_conv_job *job, ptrdiff_t pixels) {
-    return job->plan.swapped ? pixels : job->plan.pixel_panel;
-}
+/* Whether a filter is one run of elements, channels outermost; axes of size 1 do not matter. */
+int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
 
-/* Fills one panel [k][pixel], k = (channel, tap), of the image. */
+/* Fills dst[k][pixel], k = (channel, tap), with the image at the pixels of the segments. */
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, char *dst);
 

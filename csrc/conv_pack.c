@@ -15,10 +15,9 @@ char *fc_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_bloc
     return job->weights + offset * (ptrdiff_t)job->t->itemsize;
 }
 
-/* Whether a filter is one run of elements, channels outermost; axes of size 1 do not matter. */
-static int weights_are_dense(const fc_conv_job *job) {
-    const ptrdiff_t *s = job->w.stride, *k = job->g.kernel;
-    return (job->g.C == job->g.G || s[1] == fc_volume(k)) && (k[2] == 1 || s[4] == 1) &&
+int fc_weights_are_dense(const fc_conv *g, const fc_array *w) {
+    const ptrdiff_t *s = w->stride, *k = g->kernel;
+    return (g->C == g->G || s[1] == fc_volume(k)) && (k[2] == 1 || s[4] == 1) &&
            (k[1] == 1 || s[3] == k[2]) && (k[0] == 1 || s[2] == k[1] * k[2]);
 }
 
@@ -42,7 +41,7 @@ void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_
     fc_copy copy = {.rows = m, .src_row = s[0], .dst_row = 1, .dst_col = pitch};
     if (m < pitch)
         zero_lanes(job->t, dst + m * (ptrdiff_t)itemsize, b->channels * b->taps, pitch, pitch - m);
-    if (weights_are_dense(job)) {
+    if (fc_weights_are_dense(&job->g, &job->w)) {
         copy.cols = b->channels * b->taps;
         copy.src = src + b->tap * (ptrdiff_t)itemsize;
         copy.src_col = 1;
@@ -192,7 +191,7 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
                    const fc_segment *segments, ptrdiff_t count, char *dst) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *kernel = job->g.kernel;
     const ptrdiff_t pixels = segments[count - 1].lane + segments[count - 1].length;
-    const ptrdiff_t pitch = fc_image_pitch(job, pixels);
+    const ptrdiff_t pitch = job->plan.image_pitch;
     const int unit = job->x.stride[4] == 1;
     for (ptrdiff_t i = 0, taps; i < b->taps; i += taps) {
         const ptrdiff_t flat = b->tap + i;
@@ -207,6 +206,6 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
                                               dst + i * pitch * itemsize);
         }
     }
-    if (pixels < pitch)
+    if (!job->plan.swapped && pixels < pitch) /* read, though not used */
         zero_lanes(job->t, dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels);
 }

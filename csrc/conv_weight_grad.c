@@ -178,6 +178,7 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
     const ptrdiff_t rows_at_once = FC_MAX(1, TILE_STEPS / u.cols);
     fc_tile tile = {.k_inner = u.cols,
                     .vectors = p->vectors,
+                    .a_row = 1,
                     .b_step = g->stride[2] * job->cg,
                     .b_row = g->stride[1] * x_row,
                     .ldc = job->acc_ld};
@@ -186,7 +187,7 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
         tile.b = job->xt + (xt_at + row * tile.b_row) * job->itemsize;
         tile.init = job->first_unit + unit_index + row > 0 ? FC_INIT_LOAD : FC_INIT_ZERO;
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += job->mr) {
-            tile.m = FC_MIN(job->mr, job->ocs - oc);
+            tile.m = tile.a_step = FC_MIN(job->mr, job->ocs - oc);
             tile.a =
                 job->dyt + (unit_index * job->dy_unit +
                             (p->group * job->ocs + oc) * u.rows * u.cols + row * u.cols * tile.m) *

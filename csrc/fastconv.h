@@ -62,9 +62,11 @@ fc_status fc_pool_check(const fc_pool *g);
  * and channels-last outputs are written in whole vectors. */
 typedef struct {
     int swapped;
+    int weights_direct;   /* the tile reads the weights as they stand */
     int weights_in_tasks; /* one pixel block: weights are packed where they are used, once */
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
     ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
+    ptrdiff_t image_pitch;               /* elements from one k to the next in the packed image */
     ptrdiff_t channel_block, tap_block;  /* a block of the summed axis: channels x filter taps */
     ptrdiff_t pixel_block, pixel_blocks; /* output pixels a task computes, whole panels */
     ptrdiff_t oc_block, oc_blocks;       /* output channels a task computes, whole panels */
@@ -74,7 +76,10 @@ typedef struct {
     double multiply_adds;
 } fc_conv_plan;
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan);
+/* weight_row: elements from one filter to the next where each is one run of elements [C/G][KD][KH]
+ * [KW], else 0. */
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
+                       fc_conv_plan *plan);
 
 fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                           const fc_array *bias, const fc_array *y, int relu);

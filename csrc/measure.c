@@ -90,6 +90,8 @@ double fc_measure_tile(fc_dtype dtype, double seconds) {
                     .vectors = 2,
                     .k_outer = 1,
                     .k_inner = k,
+                    .a_row = 1,
+                    .a_step = t->mr,
                     .b_step = t->nr,
                     .c = c,
                     .ldc = t->nr};

@@ -10,14 +10,19 @@ size_t fc_chunk_bytes(void) {
 
 /* Length of the summed axis in one block. The longer, the fewer calls to pack and the fewer times
  * the output is read back; a panel of the image may take an eighth of the second-level cache, so
- * that a block has several. 1024: measured, see docs/performance.md; more brings nothing. */
-static ptrdiff_t sum_target(const fc_kernels *t) {
-    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    return FC_MAX(64, FC_MIN(1024, l2 / 8 / (t->nr * (ptrdiff_t)t->itemsize)));
+ * that a block has several. 1024: measured, see docs/performance.md; more brings nothing. Swapped,
+ * the weight panel stays in half the first-level cache while the pixels stream past it. */
+static ptrdiff_t sum_target(const fc_kernels *t, int swapped) {
+    const fc_caches *caches = fc_cpu_caches();
+    const ptrdiff_t step = t->nr * (ptrdiff_t)t->itemsize;
+    if (swapped)
+        return FC_MAX(64, (ptrdiff_t)caches->l1d / 2 / step);
+    return FC_MAX(64, FC_MIN(1024, (ptrdiff_t)caches->l2 / 8 / step));
 }
 
 static void plan_sum(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
-    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel), target = sum_target(t);
+    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel),
+                    target = sum_target(t, plan->swapped);
     plan->tap_block = taps <= 2 * target ? taps : target;
     ptrdiff_t block = FC_MAX(1, target / taps);
     block = fc_ceil_div(channels, fc_ceil_div(channels, block)); /* blocks of equal size */
@@ -35,13 +40,30 @@ static ptrdiff_t even_panel(ptrdiff_t size, ptrdiff_t most) {
 }
 
 static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
-                      fc_conv_plan *plan) {
+                      ptrdiff_t weight_row, fc_conv_plan *plan) {
     const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
     const double usual = step_cost(pixels, ocs, t), swapped = step_cost(ocs, pixels, t);
-    plan->swapped = swapped < (channels_last ? 1.2 : 0.96) * usual;
+    /* Swapped, weights must be packed, at 0.6 FMAs for each, where the tile could have read them. */
+    plan->swapped = channels_last ? swapped < 1.2 * usual
+                                  : 1.05 * swapped + (weight_row ? 0.6 * (double)ocs : 0) < usual;
     plan->oc_panel = plan->swapped ? t->nr : even_panel(ocs, t->mr);
     plan->pixel_panel = plan->swapped ? even_panel(pixels, t->mr) : t->nr;
     plan->tiles_in_scratch = plan->swapped && !channels_last;
+}
+
+/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
+ * run, and not more than four of a tile's rows share a set of the first-level cache. */
+static int plan_weights_direct(const fc_kernels *t, ptrdiff_t weight_row,
+                               const fc_conv_plan *plan) {
+    enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
+    if (plan->swapped || !weight_row)
+        return 0;
+    ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
+    while (row % WAY != 0) {
+        row *= 2;
+        sets *= 2;
+    }
+    return fc_ceil_div(plan->oc_panel, sets) <= 4;
 }
 
 /* Pixel panels in a block: packed, they live in half the second-level cache. */
@@ -99,7 +121,8 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     plan->oc_blocks = fc_ceil_div(ocs, plan->oc_block);
 }
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan) {
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
+                       fc_conv_plan *plan) {
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
@@ -107,16 +130,18 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_c
     plan->multiply_adds = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
                           (double)fc_volume(g->out) * (double)fc_volume(g->kernel);
     plan->threads = fc_threads_for(plan->multiply_adds);
-    plan_tile(g, t, channels_last, plan);
+    plan_tile(g, t, channels_last, weight_row, plan);
     plan_sum(g, t, plan);
-    plan->weights_in_tasks = plan_weights_in_tasks(g, t, plan);
+    plan->weights_direct = plan_weights_direct(t, weight_row, plan);
+    plan->weights_in_tasks = !plan->weights_direct && plan_weights_in_tasks(g, t, plan);
     plan->group_chunk = g->G;
     plan->oc_chunk = g->OC / g->G;
-    if (!plan->weights_in_tasks)
+    if (!plan->weights_in_tasks && !plan->weights_direct)
         fc_chunk_channels(g->G, g->OC / g->G, g->C / g->G * fc_volume(g->kernel),
                           (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->oc_panel,
                           &plan->group_chunk, &plan->oc_chunk);
     plan_tasks(g, t, plan);
+    plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
     return FC_OK;
@@ -150,15 +175,18 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
     const ptrdiff_t sum = g->C / g->G * fc_volume(g->kernel);
     const ptrdiff_t ocs = fc_packed_channels(plan, plan->oc_chunk);
     const size_t packed = (size_t)(plan->group_chunk * ocs * sum) * itemsize;
-    return (plan->weights_in_tasks ? 0 : fc_align(packed)) + fc_bias_bytes(g, itemsize);
+    return (plan->weights_in_tasks || plan->weights_direct ? 0 : fc_align(packed)) +
+           fc_bias_bytes(g, itemsize);
 }
 
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
-    return fc_align((size_t)(plan->pixel_block * plan->channel_block * plan->tap_block) * itemsize);
+    const ptrdiff_t pixels = plan->swapped ? plan->image_pitch : plan->pixel_block;
+    return fc_align((size_t)(pixels * plan->channel_block * plan->tap_block) * itemsize);
 }
 
 size_t fc_segments_bytes(const fc_conv_plan *plan) {
-    return fc_align((size_t)plan->pixel_block * sizeof(fc_segment));
+    const ptrdiff_t lists = plan->swapped ? 2 : 1;
+    return fc_align((size_t)(lists * plan->pixel_block) * sizeof(fc_segment));
 }
 
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {

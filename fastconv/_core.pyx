@@ -52,7 +52,8 @@ cdef extern from "fastconv.h" nogil:
         double multiply_adds
     fc_status fc_conv_check(const fc_conv *g)
     fc_status fc_pool_check(const fc_pool *g)
-    fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, fc_conv_plan *plan)
+    fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
+                           ptrdiff_t weight_row, fc_conv_plan *plan)
     fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
@@ -415,10 +416,11 @@ def col2im(Conv g, cols):
 
 
 def conv_plan(Conv g, dtype):
-    """What the implicit GEMM will do, as a dict."""
+    """What the implicit GEMM will do with contiguous weights, as a dict."""
     cdef fc_conv_plan plan
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
-    _raise_status(fc_plan_conv(&g.c, code, g.channels_last, &plan), g.geometry)
+    cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
+    _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
     return {
         "tile": (plan.oc_panel, plan.pixel_panel),
         "sum_block": (plan.channel_block, plan.tap_block),

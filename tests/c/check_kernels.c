@@ -19,6 +19,7 @@ void check_kernels(const fc_kernels *t) {
 
 typedef struct {
     ptrdiff_t k_outer, k_inner, b_step, b_row, ldc_gap;
+    int a_kind;
 } tile_shape;
 
 /* c[m][n] before, its sum and the sum of the absolute values that bounds the rounding error. */
@@ -31,7 +32,8 @@ static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m,
     *magnitude = fabs(*sum);
     for (ptrdiff_t row = 0; row < tile->k_outer; row++)
         for (ptrdiff_t k = 0; k < tile->k_inner; k++) {
-            const double product = get(t, tile->a, (row * tile->k_inner + k) * tile->m + m) *
+            const ptrdiff_t step = (row * tile->k_inner + k) * tile->a_step;
+            const double product = get(t, tile->a, step + m * tile->a_row) *
                                    get(t, tile->b, row * tile->b_row + k * tile->b_step + n);
             *sum += product;
             *magnitude += fabs(product);
@@ -50,7 +52,11 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
     tile.b_step = shape->b_step;
     tile.b_row = shape->b_row;
     tile.ldc = ldc;
-    tile.a = take_random(t, terms * tile.m);
+    /* a packed panel, rows as they stand, and columns of a wider matrix */
+    const ptrdiff_t a_strides[][2] = {{1, tile.m}, {terms + 2, 1}, {1, tile.m + 3}};
+    tile.a_row = a_strides[shape->a_kind][0];
+    tile.a_step = a_strides[shape->a_kind][1];
+    tile.a = take_random(t, terms ? (terms - 1) * tile.a_step + (tile.m - 1) * tile.a_row + 1 : 0);
     tile.b = take_random(t, b_count);
     if (tile.init == FC_INIT_BIAS || tile.init == FC_INIT_BIAS_COLUMNS)
         tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
@@ -93,6 +99,8 @@ static void check_tile_nan(const fc_kernels *t) {
                               .k_inner = 1,
                               .a = a,
                               .b = b,
+                              .a_row = 1,
+                              .a_step = 1,
                               .b_step = t->nr,
                               .c = c,
                               .ldc = t->nr,
@@ -107,9 +115,10 @@ static void check_tile_nan(const fc_kernels *t) {
 
 void check_gemm_tile(const fc_kernels *t) {
     const tile_shape shapes[] = {
-        {1, 1, t->nr, 0, 0}, {1, 37, t->nr, 0, 0}, {1, 8, t->nr, 0, 5}, {1, 5, 1, 0, 1},
-        {3, 5, 1, 11, 0},    {2, 7, 3, 30, 3},     {4, 1, 0, t->nr, 0}, {1, 0, t->nr, 0, 0},
-        {0, 3, t->nr, 0, 0}, {2, 3, t->nr, 0, 0},
+        {1, 1, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 0}, {1, 8, t->nr, 0, 5, 1},
+        {1, 5, 1, 0, 1, 2},     {3, 5, 1, 11, 0, 0},     {2, 7, 3, 30, 3, 1},
+        {4, 1, 0, t->nr, 0, 2}, {1, 0, t->nr, 0, 0, 0},  {0, 3, t->nr, 0, 0, 1},
+        {2, 3, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 1}, {1, 19, t->nr, 0, 0, 2},
     };
     for (ptrdiff_t m = 1; m <= t->mr; m++)
         for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
