@@ -58,15 +58,6 @@ static void load_weights(const depthwise_job *job, ptrdiff_t oc, char *dst) {
     }
 }
 
-static double load_bias(const depthwise_job *job, ptrdiff_t oc) {
-    double bias = 0;
-    if (job->bias) /* a sum of one row of one element: its value as a double */
-        job->t->sum_rows(1, 1,
-                         job->bias->data + oc * job->bias->stride[0] * (ptrdiff_t)job->t->itemsize,
-                         1, 1, &bias);
-    return bias;
-}
-
 static void run_row(const depthwise_job *job, scratch *s, const char *plane, char *y, double bias,
                     ptrdiff_t od, ptrdiff_t oh) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, width = job->g.out[2];
@@ -95,7 +86,7 @@ static void plane_task(void *context, ptrdiff_t task, int slot) {
     const char *plane = fc_at(&job->w.x, job->t->itemsize, n, group);
     for (ptrdiff_t oc = group * ocs; oc < (group + 1) * ocs; oc++) {
         char *y = fc_at(&job->y, job->t->itemsize, n, oc);
-        const double bias = load_bias(job, oc);
+        const double bias = job->bias ? fc_bias_at(job->t, job->bias, oc) : 0;
         load_weights(job, oc, s.weights);
         for (ptrdiff_t od = 0; od < g->out[0]; od++)
             for (ptrdiff_t oh = 0; oh < g->out[1]; oh++)

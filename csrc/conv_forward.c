@@ -227,21 +227,15 @@ static void run_chunks(fc_conv_job *job) {
     }
 }
 
-fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                       ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
+static fc_status run_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                          ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
     fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .y = *y};
     job.bias = bias;
     job.relu = relu;
-    fc_status status = fc_conv_check(g);
-    if (status || g->N == 0)
-        return status;
-    fc_limit_strides(g->in, g->out, job.g.stride);
-    if (fc_is_depthwise(g))
-        return fc_conv_depthwise(&job.g, dtype, x, w, w_group, bias, y, relu);
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
     const ptrdiff_t weight_row = fc_weights_are_dense(&job.g, &job.w) ? job.w.stride[0] : 0;
-    status = fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
+    const fc_status status = fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
     if (status)
         return status;
     job.t = fc_table(dtype);
@@ -261,9 +255,26 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
     return FC_OK;
 }
 
-fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                          const fc_array *bias, const fc_array *y, int relu) {
+fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
+                       const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
+                       const fc_array *y, int relu) {
+    const fc_status status = fc_conv_check(g);
+    fc_conv limited = *g;
+    if (status || g->N == 0)
+        return status;
+    fc_limit_strides(g->in, g->out, limited.stride);
+    if (algo == FC_AUTO)
+        algo = fc_choose_algo(g, dtype);
+    if (algo == FC_WINOGRAD)
+        return fc_conv_winograd(&limited, dtype, x, w, w_group, bias, y, relu);
+    if (fc_is_depthwise(g))
+        return fc_conv_depthwise(&limited, dtype, x, w, w_group, bias, y, relu);
+    return run_gemm(&limited, dtype, x, w, w_group, bias, y, relu);
+}
+
+fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
+                          const fc_array *w, const fc_array *bias, const fc_array *y, int relu) {
     if (g->G < 1)
         return FC_BAD_GEOMETRY;
-    return fc_conv_core(g, dtype, x, w, g->OC / g->G * w->stride[0], bias, y, relu);
+    return fc_conv_core(g, dtype, algo, x, w, g->OC / g->G * w->stride[0], bias, y, relu);
 }

@@ -61,7 +61,7 @@ static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, cons
             }
 }
 
-static fc_status run_phase(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *w,
+static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy, const fc_array *w,
                            const fc_array *bias, const fc_array *dx,
                            const ptrdiff_t phase[FC_SPATIAL]) {
     const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
@@ -93,10 +93,10 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
         fill(&s, fc_table(dtype), &view, bias);
         return FC_OK;
     }
-    return fc_conv_core(&s, dtype, dy, &flipped, g->OC / g->G * w->stride[0], bias, &view, 0);
+    return fc_conv_core(&s, dtype, algo, dy, &flipped, g->OC / g->G * w->stride[0], bias, &view, 0);
 }
 
-fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     fc_status status = fc_conv_check(g);
     ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
@@ -105,6 +105,6 @@ fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *d
     for (phase[0] = 0; phase[0] < phases[0]; phase[0]++)
         for (phase[1] = 0; phase[1] < phases[1]; phase[1]++)
             for (phase[2] = 0; phase[2] < phases[2] && !status; phase[2]++)
-                status = run_phase(g, dtype, dy, w, bias, dx, phase);
+                status = run_phase(g, dtype, algo, dy, w, bias, dx, phase);
     return status;
 }

@@ -81,10 +81,19 @@ typedef struct {
 fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
                        fc_conv_plan *plan);
 
-fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                          const fc_array *bias, const fc_array *y, int relu);
-fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+/* FC_WINOGRAD where it does not suit is FC_BAD_GEOMETRY. */
+typedef enum { FC_AUTO, FC_GEMM, FC_WINOGRAD } fc_algo;
+
+fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
+                          const fc_array *w, const fc_array *bias, const fc_array *y, int relu);
+fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx);
+
+/* Whether Winograd's algorithm can compute this convolution: 3x3 or 5x5 filters, stride 1, no
+ * dilation, one plane. */
+int fc_winograd_suits(const fc_conv *g);
+/* What FC_AUTO takes. */
+fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype);
 fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                               const fc_array *x, const fc_array *dw);
 fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);

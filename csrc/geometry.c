@@ -101,6 +101,12 @@ fc_status fc_pool_check(const fc_pool *g) {
     return FC_OK;
 }
 
+double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc) {
+    double value = 0; /* a sum of one row of one element: its value as a double */
+    t->sum_rows(1, 1, bias->data + oc * bias->stride[0] * (ptrdiff_t)t->itemsize, 1, 1, &value);
+    return value;
+}
+
 int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
     const ptrdiff_t *s = a->stride;
     return (size[1] == 1 || s[3] == size[2] * s[4]) &&

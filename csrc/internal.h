@@ -65,6 +65,38 @@ typedef struct {
     ptrdiff_t spill;
 } fc_pack;
 
+/* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. All work on whole
+ * vectors: they read and write up to a vector behind what is asked for.
+ * wino_input: `tiles` neighbouring tiles of a row, m columns apart; column k of row i of the image is
+ * src[i*src_row + k%m*src_phase + k/m]. Position p of tile t goes to dst[p*dst_step + t]. */
+typedef struct {
+    ptrdiff_t m, tiles;
+    const void *src;
+    ptrdiff_t src_row, src_phase;
+    void *dst;
+    ptrdiff_t dst_step;
+} fc_wino_input;
+
+/* src[channel][tap][filter] to dst[p*dst_step + channel*filters + filter]. */
+typedef struct {
+    ptrdiff_t r, channels, filters;
+    const void *src;
+    void *dst;
+    ptrdiff_t dst_step;
+} fc_wino_weights;
+
+/* Position p of tile t, src[p*src_step + t], to rows of `width` outputs, m for each tile (exactly
+ * these are written), the first `rows` of m. */
+typedef struct {
+    ptrdiff_t m, width, rows;
+    const void *src;
+    ptrdiff_t src_step;
+    void *dst;
+    ptrdiff_t dst_row;
+    double bias;
+    int relu;
+} fc_wino_output;
+
 typedef struct {
     const char *isa;
     ptrdiff_t mr, nr, lanes;
@@ -132,8 +164,15 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
 
 /* The convolution behind forward and input gradient. Group i's weights start i*w_group elements
  * behind w's data: the gradient's weights, with channels exchanged, need that freedom. */
-fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                       ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
+                       const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
+                       const fc_array *y, int relu);
+
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                           ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+
+/* Element oc of the bias. */
+double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);
 
 /* One input channel a group, and few filters on it: many would be better off with a GEMM. Rows are
  * stored with their padding, which therefore may not dwarf them. */

@@ -27,6 +27,23 @@ size_t fc_segments_bytes(const fc_conv_plan *plan);
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize);
 
+/* Winograd's F(m x m, r x r): see conv_winograd.c for what the blocks are. */
+typedef struct {
+    ptrdiff_t m, r;
+    ptrdiff_t tile_rows, tile_cols;   /* of one image */
+    ptrdiff_t band_rows, split_rows;  /* tile rows, of all images, in V; of one channel, split */
+    ptrdiff_t tile_block, tile_pitch; /* tiles a task takes; elements of V for each channel */
+    ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
+    int u_in_tasks;                   /* filters are transformed where they are used, once */
+    int threads;
+    ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
+    ptrdiff_t u_group_bytes, u_panel_bytes;
+    size_t packed_bytes, u_slot_bytes, m_bytes, slot_bytes;
+    size_t u_bytes, v_bytes, workspace_bytes;
+} fc_wino_plan;
+
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan);
+
 /* A run of output pixels that lie in one row: lane is its first place in the panel. */
 typedef struct {
     ptrdiff_t lane, length;

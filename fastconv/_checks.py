@@ -9,7 +9,7 @@ import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
-ALGOS = ("auto", "gemm", "im2col", "naive")
+ALGOS = ("auto", "gemm", "winograd", "im2col", "naive")
 GRADIENTS = ("x", "w", "b")
 
 _ndarray = np.ndarray  # a name of this module is found faster than an attribute
@@ -143,6 +143,16 @@ def check_algo(op, algo):
     if not (isinstance(algo, str) and algo in ALGOS):
         names = ", ".join(map(repr, ALGOS))
         raise ValueError(f"{op}: algo must be one of {names}, got {algo!r}")
+
+
+def check_suits(op, algo, g):
+    """Refuse Winograd's algorithm where it does not exist; `g` is a `_core.Conv`."""
+    if algo == "winograd" and not g.suits_winograd:
+        raise ValueError(
+            f"{op}: algo='winograd' needs 3x3 or 5x5 filters with stride 1 and dilation 1 on images "
+            f"of moderate width, but the convolution is {g.geometry}; algo='auto' takes it where "
+            "it pays"
+        )
 
 
 def check_activation(op, activation):

@@ -20,6 +20,7 @@ class Conv:
     C: int
     OC: int
     channels_last: bool
+    suits_winograd: bool
     def __init__(self, geometry: ConvGeometry) -> None: ...
 
 class Pool:
@@ -36,7 +37,7 @@ def conv_forward(
     w: Floats,
     b: Floats | None = None,
     relu: bool = False,
-    naive: bool = False,
+    algo: str = "auto",
     out: Floats | None = None,
 ) -> Floats: ...
 def conv_input_grad(
@@ -44,7 +45,7 @@ def conv_input_grad(
     dy: Floats,
     w: Floats,
     b: Floats | None = None,
-    naive: bool = False,
+    algo: str = "auto",
     out: Floats | None = None,
 ) -> Floats: ...
 def conv_weight_grad(g: Conv, dy: Floats, x: Floats, naive: bool = False) -> Floats: ...
@@ -52,6 +53,7 @@ def bias_grad(g: Conv, dy: Floats) -> Floats: ...
 def input_bias_grad(g: Conv, dx: Floats) -> Floats: ...
 def im2col(g: Conv, x: Floats) -> Floats: ...
 def col2im(g: Conv, cols: Floats) -> Floats: ...
+def conv_choice(g: Conv, dtype: DTypeLike) -> str: ...
 def conv_plan(g: Conv, dtype: DTypeLike) -> dict[str, Any]: ...
 def max_pool(
     g: Pool, x: Floats, offsets: bool = False, indices: bool = False

@@ -54,13 +54,18 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_pool_check(const fc_pool *g)
     fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
                            ptrdiff_t weight_row, fc_conv_plan *plan)
-    fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+    ctypedef enum fc_algo:
+        FC_AUTO, FC_GEMM, FC_WINOGRAD
+    int fc_winograd_suits(const fc_conv *g)
+    fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype)
+    fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                                     const fc_array *w, const fc_array *bias, const fc_array *y,
                                     int relu)
-    fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
-                                 const fc_array *w, const fc_array *bias, const fc_array *dx)
+    fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                 const fc_array *dy, const fc_array *w, const fc_array *bias,
+                                 const fc_array *dx)
     fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                        const fc_array *w, const fc_array *bias, const fc_array *dx)
     fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
@@ -111,6 +116,7 @@ cdef extern from "fastconv.h" nogil:
 cdef object _empty = np.empty
 cdef object _float32 = np.dtype(np.float32)
 cdef object _float64 = np.dtype(np.float64)
+cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD}
 cdef object _index_dtypes = (None, np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -245,7 +251,7 @@ cdef class Conv:
     cdef readonly object geometry
     cdef readonly tuple x_shape, w_shape, y_shape, cols_shape
     cdef readonly Py_ssize_t N, C, OC
-    cdef readonly bint channels_last
+    cdef readonly bint channels_last, suits_winograd
 
     def __init__(self, geometry):
         self.geometry = geometry
@@ -262,6 +268,7 @@ cdef class Conv:
         _fill_axes(self.c.dilation, geometry.dilation, 1)
         _fill_axes(self.c.pad, geometry.pad_begin, 0)
         _raise_status(fc_conv_check(&self.c), geometry)
+        self.suits_winograd = fc_winograd_suits(&self.c)
         taps = self.c.kernel[0] * self.c.kernel[1] * self.c.kernel[2]
         pixels = self.c.out[0] * self.c.out[1] * self.c.out[2]
         self.cols_shape = (self.N, self.C * <object>taps, pixels)
@@ -297,8 +304,10 @@ cdef class Pool:
 
 # ---- convolution --------------------------------------------------------------------------------
 
-def conv_forward(Conv g, x, w, b=None, bint relu=False, bint naive=False, out=None):
-    """y of the convolution, by implicit GEMM or the naive loops."""
+def conv_forward(Conv g, x, w, b=None, bint relu=False, str algo="auto", out=None):
+    """y of the convolution; algo is "auto", "gemm", "winograd" or "naive"."""
+    cdef bint naive = algo == "naive"
+    cdef fc_algo code = FC_AUTO if naive else _algos[algo]
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
     cdef View wv = _floats(w, g.w_shape, False)
     cdef View bv = None if b is None else _vector(b, (g.OC,))
@@ -315,13 +324,16 @@ def conv_forward(Conv g, x, w, b=None, bint relu=False, bint naive=False, out=No
             status = fc_conv_forward_naive(
                 &g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
         else:
-            status = fc_conv_forward(&g.c, xv.dtype, &xv.array, &wv.array, bias, &yv.array, relu)
+            status = fc_conv_forward(
+                &g.c, xv.dtype, code, &xv.array, &wv.array, bias, &yv.array, relu)
     _raise_status(status, g.geometry)
     return out
 
 
-def conv_input_grad(Conv g, dy, w, b=None, bint naive=False, out=None):
+def conv_input_grad(Conv g, dy, w, b=None, str algo="auto", out=None):
     """dx of the convolution; with b, the forward pass of the transposed convolution."""
+    cdef bint naive = algo == "naive"
+    cdef fc_algo code = FC_AUTO if naive else _algos[algo]
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View wv = _floats(w, g.w_shape, False)
     cdef View bv = None if b is None else _vector(b, (g.C,))
@@ -338,7 +350,8 @@ def conv_input_grad(Conv g, dy, w, b=None, bint naive=False, out=None):
             status = fc_conv_input_grad_naive(
                 &g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
         else:
-            status = fc_conv_input_grad(&g.c, dyv.dtype, &dyv.array, &wv.array, bias, &dxv.array)
+            status = fc_conv_input_grad(
+                &g.c, dyv.dtype, code, &dyv.array, &wv.array, bias, &dxv.array)
     _raise_status(status, g.geometry)
     return out
 
@@ -413,6 +426,12 @@ def col2im(Conv g, cols):
         status = fc_col2im(&g.c, cv.dtype, cv.array.data, &xv.array)
     _raise_status(status, g.geometry)
     return x
+
+
+def conv_choice(Conv g, dtype):
+    """The algorithm that "auto" takes for the forward pass."""
+    cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
+    return "winograd" if fc_choose_algo(&g.c, code) == FC_WINOGRAD else "gemm"
 
 
 def conv_plan(Conv g, dtype):

@@ -43,6 +43,7 @@ def _conv(op, x, w, b, stride, padding, dilation, groups, layout, activation, fi
     dtype = _checks.check_arrays(op, x=x, w=w, b=b)
     g = conv_shape(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
+    _checks.check_suits(op, algo, g)
     _checks.check_activation(op, activation)
     if b is not None:
         _checks.check_bias(op, b, g.OC, w.shape)
@@ -51,13 +52,13 @@ def _conv(op, x, w, b, stride, padding, dilation, groups, layout, activation, fi
     relu = activation is not None
     if algo == "im2col":
         return _im2col.forward(g, x, w, b, relu, out)
-    return _core.conv_forward(g, x, w, b, relu, algo == "naive", out)
+    return _core.conv_forward(g, x, w, b, relu, algo, out)
 
 
 def _input_grad(g, dy, w, algo):
     if algo == "im2col":
         return _im2col.input_grad(g, dy, w)
-    return _core.conv_input_grad(g, dy, w, naive=algo == "naive")
+    return _core.conv_input_grad(g, dy, w, algo=algo)
 
 
 def _weight_grad(g, dy, x, algo):
@@ -77,6 +78,7 @@ def _conv_input_grad(op, dy, w, x_shape, stride, padding, dilation, groups, layo
     x_shape = freeze(x_shape)
     g = conv_shape(op, x_shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
+    _checks.check_suits(op, algo, g)
     _check_dy(op, dy, g)
     return _input_grad(g, dy, w, algo)
 
@@ -86,6 +88,7 @@ def _conv_weight_grad(op, dy, x, w_shape, stride, padding, dilation, groups, lay
     w_shape = freeze(w_shape)
     g = conv_shape(op, x.shape, w_shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
+    _checks.check_suits(op, algo, g)
     _check_dy(op, dy, g)
     return _weight_grad(g, dy, x, algo)
 
@@ -94,6 +97,7 @@ def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit,
     _checks.check_arrays(op, dy=dy, x=x, w=w)
     g = conv_shape(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
+    _checks.check_suits(op, algo, g)
     needs = _checks.check_needs(op, needs)
     _check_dy(op, dy, g)
     dx = _input_grad(g, dy, w, algo) if "x" in needs else None
@@ -149,9 +153,11 @@ def conv2d(
         Applied to the result while it is in registers.
     fit : {"floor", "strict", "pad"}, optional
         If (H - F + 2P) / S is not whole: drop the rest, raise a ValueError, or pad at the end.
-    algo : {"auto", "gemm", "im2col", "naive"}, optional
-        Implicit GEMM with bounded scratch memory; im2col and NumPy's BLAS, with KH * KW times the
-        image in columns; the plain loops; or the one that should be fastest.
+    algo : {"auto", "gemm", "winograd", "im2col", "naive"}, optional
+        Implicit GEMM with bounded scratch memory; Winograd's algorithm, for 3x3 and 5x5 filters
+        without stride or dilation, with a quarter of the multiplications and about twice the
+        rounding error; im2col and NumPy's BLAS, with KH * KW times the image in columns; the plain
+        loops; or whichever of the first two should be faster.
     out : ndarray, (N, OC, OH, OW), optional
         Where to write the result; it may not share memory with the inputs.
 

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Convolution by Winograd's minimal filtering, F(4x4, 3x3) and F(2x2, 5x5): stride 1, no dilation.
+ *
+ * The output is cut into tiles of m x m, each made from 6x6 pixels of the image. In the transformed
+ * space a tile's sum over the channels is elementwise, so for each of the 36 positions p
+ *
+ *   M[p][oc][tile] = sum over c of U[p][oc][c] * V[p][c][tile]
+ *
+ * is a matrix product: 36 products for m*m outputs of r*r taps, 4 times (m = 4, r = 3) or 2.8 times
+ * (2, 5) fewer than the direct sum. Tiles of all images form one axis; V is made so that tiles lie
+ * as the GEMM tile wants them, no pass turns it:
+ *
+ *   1. V, the transformed image, for a band of tile rows; one channel a task
+ *   2. products and output transform, a block of tiles by a block of output channels a task: M lives
+ *      in half the second-level cache
+ *
+ * U, the transformed filters, is made once a call; or, where the band is a single block of tiles and
+ * U is therefore used once, by each task just before, some channels at a time. */
+#include <string.h>
+
+#include "conv_job.h"
+
+enum { POSITIONS = 36, EDGE = 6 };
+
+typedef struct {
+    fc_conv g;
+    fc_array x, y;
+    const fc_array *bias;
+    int relu;
+    const fc_kernels *t;
+    const char *prepared; /* U of all groups, or NULL */
+    fc_conv_job pack;     /* what fc_pack_weight_panel needs */
+    fc_wino_plan plan;
+    char *u, *v, *slots;
+    ptrdiff_t group, first_row, rows; /* at work: tile rows of all images */
+    ptrdiff_t first_oc, ocs;
+} wino_job;
+
+static ptrdiff_t itemsize_of(const wino_job *job) {
+    return (ptrdiff_t)job->t->itemsize;
+}
+
+/* ---- filters ------------------------------------------------------------------------------- */
+
+/* Elements between two positions of a transformed panel: vectors spill behind its end. */
+static ptrdiff_t panel_step(ptrdiff_t channels, ptrdiff_t filters, const fc_kernels *t) {
+    return channels * filters + t->lanes;
+}
+
+/* [position][channel][filter] of `ocs` <= oc_panel filters from oc and some channels. `packed` has
+ * room for their taps and a vector. */
+static void transform_panel(const wino_job *job, ptrdiff_t oc, ptrdiff_t ocs, ptrdiff_t channel,
+                            ptrdiff_t channels, char *packed, char *dst) {
+    const ptrdiff_t r = job->plan.r;
+    const fc_sum_block block = {.channel = channel, .channels = channels, .taps = r * r};
+    fc_pack_weight_panel(&job->pack, job->group, &block, oc, ocs, packed);
+    const fc_wino_weights weights = {.r = r,
+                                     .channels = channels,
+                                     .filters = ocs,
+                                     .src = packed,
+                                     .dst = dst,
+                                     .dst_step = panel_step(channels, ocs, job->t)};
+    job->t->wino_weights(&weights);
+}
+
+static ptrdiff_t panel_of(const wino_job *job, ptrdiff_t oc) {
+    return FC_MIN(job->plan.oc_panel, job->g.OC / job->g.G - oc);
+}
+
+/* Where U of the panel at oc starts in a chunk that starts at first_oc. */
+static ptrdiff_t panel_offset(const wino_job *job, ptrdiff_t first_oc, ptrdiff_t oc) {
+    const ptrdiff_t panel =
+        POSITIONS * panel_step(job->g.C / job->g.G, job->plan.oc_panel, job->t);
+    return (oc - first_oc) / job->plan.oc_panel * panel * itemsize_of(job);
+}
+
+typedef struct {
+    char *split, *packed, *u, *m, *row;
+} scratch;
+
+static scratch carve_scratch(const wino_job *job, int slot) {
+    const fc_wino_plan *plan = &job->plan;
+    scratch s;
+    char *memory = job->slots + (size_t)slot * plan->slot_bytes;
+    s.split = s.packed = memory; /* used in different steps */
+    s.u = memory + plan->packed_bytes;
+    s.m = s.u + plan->u_slot_bytes;
+    s.row = s.m + plan->m_bytes;
+    return s;
+}
+
+static void weights_task(void *context, ptrdiff_t task, int slot) {
+    const wino_job *job = context;
+    const ptrdiff_t oc = job->first_oc + task * job->plan.oc_panel;
+    const scratch s = carve_scratch(job, slot);
+    transform_panel(job, oc, panel_of(job, oc), 0, job->g.C / job->g.G, s.packed,
+                    job->u + panel_offset(job, job->first_oc, oc));
+}
+
+/* ---- image --------------------------------------------------------------------------------- */
+
+/* V: [tile block][position][channel][tile], rows of a block a vector longer than its tiles. */
+static char *v_at(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel) {
+    const ptrdiff_t block = tile / job->plan.tile_block, channels = job->g.C / job->g.G;
+    const ptrdiff_t at = (block * POSITIONS * channels + channel) * job->plan.tile_pitch;
+    return job->v + (at + tile % job->plan.tile_block) * itemsize_of(job);
+}
+
+/* The rows of the image under `count` tile rows of image n, split by columns modulo m, in zeros. */
+static void split_rows(const wino_job *job, ptrdiff_t n, ptrdiff_t tile_row, ptrdiff_t count,
+                       ptrdiff_t channel, char *dst) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t m = job->plan.m, rows = m * count + EDGE - m;
+    const ptrdiff_t row_bytes = m * job->plan.phase_pitch * itemsize_of(job);
+    const ptrdiff_t pad = FC_MAX(g->pad[2], 0), crop = FC_MAX(-g->pad[2], 0);
+    const ptrdiff_t columns =
+        FC_MIN(g->in[2] - crop, m * job->plan.tile_cols + EDGE - m - pad);
+    const char *plane = fc_at(&job->x, job->t->itemsize, n, job->group * (g->C / g->G) + channel) +
+                        crop * job->x.stride[4] * itemsize_of(job);
+    memset(dst, 0, (size_t)(rows * row_bytes));
+    for (ptrdiff_t i = 0; i < rows; i++, dst += row_bytes) {
+        const ptrdiff_t ih = tile_row * m + i - g->pad[1];
+        if (ih >= 0 && ih < g->in[1] && columns > 0)
+            job->t->split_row(columns, m, pad, plane + ih * job->x.stride[3] * itemsize_of(job),
+                              job->x.stride[4], dst, job->plan.phase_pitch);
+    }
+}
+
+/* One tile row of one channel; it may go to several blocks. */
+static void transform_row(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel,
+                          const char *rows) {
+    const fc_wino_plan *plan = &job->plan;
+    fc_wino_input input = {.m = plan->m,
+                           .src_row = plan->m * plan->phase_pitch,
+                           .src_phase = plan->phase_pitch,
+                           .dst_step = job->g.C / job->g.G * plan->tile_pitch};
+    for (ptrdiff_t done = 0; done < plan->tile_cols; done += input.tiles) {
+        const ptrdiff_t lane = (tile + done) % plan->tile_block;
+        input.tiles = FC_MIN(plan->tile_cols - done, plan->tile_block - lane);
+        input.src = rows + done * itemsize_of(job);
+        input.dst = v_at(job, tile + done, channel);
+        job->t->wino_input(&input);
+    }
+}
+
+static void image_task(void *context, ptrdiff_t channel, int slot) {
+    const wino_job *job = context;
+    const fc_wino_plan *plan = &job->plan;
+    const scratch s = carve_scratch(job, slot);
+    const ptrdiff_t tile_row_bytes = plan->m * plan->m * plan->phase_pitch * itemsize_of(job);
+    for (ptrdiff_t row = 0, count; row < job->rows; row += count) {
+        const ptrdiff_t n = (job->first_row + row) / plan->tile_rows;
+        const ptrdiff_t tile_row = (job->first_row + row) % plan->tile_rows;
+        count = FC_MIN(FC_MIN(job->rows - row, plan->tile_rows - tile_row), plan->split_rows);
+        split_rows(job, n, tile_row, count, channel, s.split);
+        for (ptrdiff_t i = 0; i < count; i++)
+            transform_row(job, (row + i) * plan->tile_cols, channel, s.split + i * tile_row_bytes);
+    }
+}
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+/* M of a block of tiles and of output channels, from some channels. */
+static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdiff_t oc_first,
+                     ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, const scratch *s) {
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
+    const ptrdiff_t all_channels = job->g.C / job->g.G;
+    fc_tile product = {.k_outer = 1,
+                       .k_inner = channels,
+                       .a_row = 1,
+                       .b_step = plan->tile_pitch,
+                       .ldc = plan->tile_block,
+                       .init = channel ? FC_INIT_LOAD : FC_INIT_ZERO};
+    for (ptrdiff_t p = 0; p < POSITIONS; p++) {
+        const char *v = v_at(job, tile, channel) + p * all_channels * plan->tile_pitch * itemsize;
+        char *m = s->m + p * plan->oc_block * plan->tile_block * itemsize;
+        for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
+            const ptrdiff_t ocs = panel_of(job, oc), step = panel_step(channels, ocs, job->t);
+            const char *u =
+                plan->u_in_tasks
+                    ? s->u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes
+                    : job->u + panel_offset(job, job->first_oc, oc);
+            product.m = product.a_step = ocs;
+            product.a = u + p * step * itemsize;
+            for (ptrdiff_t t = 0; t < tiles; t += nr) {
+                product.vectors = fc_ceil_div(FC_MIN(tiles - t, nr), job->t->lanes);
+                product.b = v + t * itemsize;
+                product.c = m + ((oc - oc_first) * plan->tile_block + t) * itemsize;
+                job->t->gemm_tile(&product);
+            }
+        }
+    }
+}
+
+/* The part of a tile row that lies in the block, one output channel. */
+static void store_run(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdiff_t channel,
+                      const char *m, double bias, char *row) {
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t itemsize = itemsize_of(job), *stride = job->y.stride;
+    const ptrdiff_t band_row = job->first_row + tile / plan->tile_cols;
+    const ptrdiff_t n = band_row / plan->tile_rows, oh = band_row % plan->tile_rows * plan->m;
+    const ptrdiff_t ow = tile % plan->tile_cols * plan->m;
+    char *y = fc_at(&job->y, job->t->itemsize, n, channel) +
+              (oh * stride[3] + ow * stride[4]) * itemsize;
+    const fc_wino_output output = {.m = plan->m,
+                                   .width = FC_MIN(tiles * plan->m, job->g.out[2] - ow),
+                                   .rows = FC_MIN(plan->m, job->g.out[1] - oh),
+                                   .src = m,
+                                   .src_step = plan->oc_block * plan->tile_block,
+                                   .dst = stride[4] == 1 ? y : row,
+                                   .dst_row = stride[4] == 1 ? stride[3] : plan->row_pitch,
+                                   .bias = bias,
+                                   .relu = job->relu};
+    job->t->wino_output(&output);
+    if (stride[4] == 1)
+        return;
+    const fc_copy copy = {.rows = output.rows,
+                          .cols = output.width,
+                          .src = row,
+                          .src_row = plan->row_pitch,
+                          .src_col = 1,
+                          .dst = y,
+                          .dst_row = stride[3],
+                          .dst_col = stride[4]};
+    job->t->copy_2d(&copy);
+}
+
+static void product_task(void *context, ptrdiff_t task, int slot) {
+    const wino_job *job = context;
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t itemsize = itemsize_of(job), channels = job->g.C / job->g.G;
+    const ptrdiff_t oc_blocks = fc_ceil_div(job->ocs, plan->oc_block);
+    const ptrdiff_t tile = task / oc_blocks * plan->tile_block;
+    const ptrdiff_t tiles = FC_MIN(plan->tile_block, job->rows * plan->tile_cols - tile);
+    const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
+    const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
+    const scratch s = carve_scratch(job, slot);
+    for (ptrdiff_t channel = 0; channel < channels; channel += plan->channel_block) {
+        const ptrdiff_t count = FC_MIN(plan->channel_block, channels - channel);
+        if (plan->u_in_tasks)
+            for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel)
+                transform_panel(job, oc, panel_of(job, oc), channel, count, s.packed,
+                                s.u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes);
+        multiply(job, tile, tiles, oc_first, oc_last, channel, count, &s);
+    }
+    for (ptrdiff_t oc = oc_first; oc < oc_last; oc++) {
+        const ptrdiff_t all = job->group * (job->g.OC / job->g.G) + oc;
+        const double bias = job->bias ? fc_bias_at(job->t, job->bias, all) : 0;
+        const char *m = s.m + (oc - oc_first) * plan->tile_block * itemsize;
+        for (ptrdiff_t t = 0, run; t < tiles; t += run) {
+            run = FC_MIN(tiles - t, plan->tile_cols - (tile + t) % plan->tile_cols);
+            store_run(job, tile + t, run, all, m + t * itemsize, bias, s.row);
+        }
+    }
+}
+
+/* ---- the call ------------------------------------------------------------------------------ */
+
+static void run_chunk(wino_job *job) {
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t rows = job->g.N * plan->tile_rows;
+    if (job->prepared)
+        job->u = (char *)job->prepared + job->group * plan->u_group_bytes +
+                 panel_offset(job, 0, job->first_oc);
+    else if (!plan->u_in_tasks)
+        fc_parallel_for(plan->threads, fc_ceil_div(job->ocs, plan->oc_panel), weights_task, job);
+    for (job->first_row = 0; job->first_row < rows; job->first_row += plan->band_rows) {
+        job->rows = FC_MIN(plan->band_rows, rows - job->first_row);
+        fc_parallel_for(plan->threads, job->g.C / job->g.G, image_task, job);
+        fc_parallel_for(plan->threads,
+                        fc_ceil_div(job->rows * plan->tile_cols, plan->tile_block) *
+                            fc_ceil_div(job->ocs, plan->oc_block),
+                        product_task, job);
+    }
+}
+
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                           ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
+    wino_job job = {.g = *g, .x = *x, .y = *y, .bias = bias, .relu = relu};
+    job.t = fc_table(dtype);
+    fc_tidy_width(&job.x, g->in);
+    fc_tidy_width(&job.y, g->out);
+    fc_status status = fc_plan_winograd(g, dtype, 0, &job.plan);
+    if (status)
+        return status;
+    job.pack.g = *g;
+    job.pack.w = *w;
+    job.pack.w_group = w_group;
+    job.pack.t = job.t;
+    job.u = fc_workspace_acquire(job.plan.workspace_bytes);
+    if (!job.u)
+        return FC_NO_MEMORY;
+    char *workspace = job.u;
+    job.v = job.u + job.plan.u_bytes;
+    job.slots = job.v + job.plan.v_bytes;
+    for (job.group = 0; job.group < g->G; job.group++)
+        for (job.first_oc = 0; job.first_oc < g->OC / g->G; job.first_oc += job.plan.oc_chunk) {
+            job.ocs = FC_MIN(job.plan.oc_chunk, g->OC / g->G - job.first_oc);
+            run_chunk(&job);
+        }
+    fc_workspace_release(workspace);
+    return FC_OK;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * When Winograd's algorithm can compute a convolution, when it should, and with which blocking. No
+ * state, no clock. */
+#include "plan.h"
+
+enum { POSITIONS = 36, EDGE = 6, MOST_TILES = 64 };
+
+/* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
+static ptrdiff_t outputs_of_tile(const fc_conv *g) {
+    if (g->kernel[1] != g->kernel[2])
+        return 0;
+    return g->kernel[1] == 3 ? 4 : g->kernel[1] == 5 ? 2 : 0;
+}
+
+static ptrdiff_t band_budget(void) {
+    const fc_caches *caches = fc_cpu_caches();
+    return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)8 << 20);
+}
+
+int fc_winograd_suits(const fc_conv *g) {
+    const ptrdiff_t m = outputs_of_tile(g);
+    if (m == 0 || g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0)
+        return 0;
+    for (int axis = 1; axis < FC_SPATIAL; axis++)
+        if ((g->out[axis] > 1 && g->stride[axis] != 1) || g->dilation[axis] != 1)
+            return 0;
+    /* even one row of tiles must leave the scratch memory bounded */
+    const double tiles = (double)fc_ceil_div(g->out[2], m) + FC_MAX_NR;
+    return POSITIONS * tiles * (double)(g->C / g->G) * sizeof(double) <= 16e6 &&
+           (double)g->in[2] + 6 * (double)g->out[2] <= 1e6;
+}
+
+/* Output channels a task takes: M in half the second-level cache, three tasks for a thread. */
+static void plan_oc_block(ptrdiff_t ocs, ptrdiff_t blocks, ptrdiff_t itemsize, fc_wino_plan *plan) {
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t panel_bytes = POSITIONS * plan->oc_panel * plan->tile_block * itemsize;
+    const ptrdiff_t fit = FC_MAX(1, l2 / 2 / panel_bytes);
+    ptrdiff_t cuts = fc_ceil_div(panels, fit);
+    if (plan->threads > 1)
+        cuts = FC_MIN(panels, FC_MAX(cuts, fc_ceil_div(3 * plan->threads, blocks)));
+    plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
+}
+
+/* U is used once: a dozen filters and as many channels as fit a part of the second-level cache. */
+static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsize,
+                            fc_wino_plan *plan) {
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const ptrdiff_t panels = FC_MIN(fc_ceil_div(12, plan->oc_panel),
+                                    fc_ceil_div(ocs, plan->oc_panel));
+    plan->oc_block = panels * plan->oc_panel;
+    const ptrdiff_t fit =
+        FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
+    plan->channel_block = fc_ceil_div(channels, fc_ceil_div(channels, fit));
+    plan->oc_chunk = ocs;
+}
+
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
+    const fc_kernels *t = fc_table(dtype);
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, lanes = t->lanes;
+    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
+    if (!fc_winograd_suits(g))
+        return FC_BAD_GEOMETRY;
+    plan->m = outputs_of_tile(g);
+    plan->r = g->kernel[1];
+    plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
+    plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
+    plan->threads = fc_threads_for((double)g->N * (double)g->OC * (double)channels *
+                                   (double)fc_volume(g->out) * (double)fc_volume(g->kernel));
+    const ptrdiff_t rows = FC_MAX(1, g->N * plan->tile_rows);
+    const ptrdiff_t row_bytes = POSITIONS * channels * plan->tile_cols * itemsize;
+    const ptrdiff_t bands = fc_ceil_div(rows, FC_MAX(1, band_budget() / row_bytes));
+    plan->band_rows = fc_ceil_div(rows, bands);
+    const ptrdiff_t tiles = plan->band_rows * plan->tile_cols;
+    plan->tile_block = fc_round_up(FC_MIN(tiles, MOST_TILES), lanes);
+    plan->tile_pitch = plan->tile_block + lanes;
+    const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
+    plan->oc_panel = fc_ceil_div(ocs, fc_ceil_div(ocs, t->mr));
+
+    const ptrdiff_t panel = POSITIONS * (channels * plan->oc_panel + lanes) * itemsize;
+    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
+    plan->u_group_bytes = panels * panel;
+    plan->u_in_tasks = !prepared && plan->band_rows >= rows && blocks == 1;
+    if (plan->u_in_tasks) {
+        plan_u_in_tasks(channels, ocs, itemsize, plan);
+    } else {
+        const ptrdiff_t most = prepared ? panels : (ptrdiff_t)fc_chunk_bytes() / panel;
+        plan->oc_chunk = FC_MIN(ocs, FC_MAX(1, most) * plan->oc_panel);
+        plan->channel_block = channels;
+        plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
+    }
+
+    plan->phase_pitch = plan->tile_cols + 2 + lanes;
+    const ptrdiff_t split_row = plan->m * plan->phase_pitch * itemsize;
+    const ptrdiff_t tile_rows = FC_MIN(plan->band_rows, plan->tile_rows);
+    /* rows of one channel: half the second-level cache, two of three need not be split again */
+    plan->split_rows = FC_MAX(
+        1, FC_MIN(tile_rows, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (plan->m * split_row)));
+    plan->row_pitch = plan->m * plan->tile_cols;
+    const size_t split = (size_t)((plan->m * plan->split_rows + EDGE) * split_row);
+    const size_t packed = (size_t)((plan->channel_block * plan->oc_panel * plan->r * plan->r +
+                                    lanes) *
+                                   itemsize);
+    plan->packed_bytes = fc_align(FC_MAX(split, packed));
+    plan->u_panel_bytes =
+        (ptrdiff_t)fc_align((size_t)(POSITIONS *
+                                     (plan->channel_block * plan->oc_panel + lanes) * itemsize));
+    plan->u_slot_bytes =
+        plan->u_in_tasks ? (size_t)(plan->oc_block / plan->oc_panel * plan->u_panel_bytes) : 0;
+    plan->m_bytes = fc_align(
+        (size_t)((POSITIONS * plan->oc_block * plan->tile_block + lanes) * itemsize));
+    plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
+                       fc_align((size_t)(plan->m * plan->row_pitch * itemsize));
+    plan->u_bytes = plan->u_in_tasks || prepared
+                        ? 0
+                        : fc_align((size_t)(plan->oc_chunk / plan->oc_panel * panel + panel));
+    plan->v_bytes =
+        fc_align((size_t)((POSITIONS * channels * blocks * plan->tile_pitch + lanes) * itemsize));
+    plan->workspace_bytes =
+        plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
+    return FC_OK;
+}
+
+fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype) {
+    (void)dtype;
+    return fc_winograd_suits(g) && !fc_is_depthwise(g) && g->C / g->G >= 16 && g->OC / g->G >= 16
+               ? FC_WINOGRAD
+               : FC_GEMM;
+}
