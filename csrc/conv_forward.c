@@ -263,8 +263,11 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
     if (status || g->N == 0)
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
-    if (algo == FC_AUTO)
-        algo = fc_choose_algo(g, dtype);
+    if (algo == FC_AUTO) {
+        fc_choice choice;
+        fc_choose_algo(g, dtype, &choice);
+        algo = choice.algo;
+    }
     if (algo == FC_WINOGRAD)
         return fc_conv_winograd(&limited, dtype, x, w, w_group, bias, y, relu);
     if (fc_is_depthwise(g))

@@ -61,8 +61,8 @@ static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, cons
             }
 }
 
-static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy, const fc_array *w,
-                           const fc_array *bias, const fc_array *dx,
+static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
+                           const fc_array *w, const fc_array *bias, const fc_array *dx,
                            const ptrdiff_t phase[FC_SPATIAL]) {
     const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
     fc_conv s = {.N = g->N, .C = g->OC, .OC = g->C, .G = g->G};

@@ -44,7 +44,7 @@ static ptrdiff_t itemsize_of(const wino_job *job) {
 
 /* Elements between two positions of a transformed panel: vectors spill behind its end. */
 static ptrdiff_t panel_step(ptrdiff_t channels, ptrdiff_t filters, const fc_kernels *t) {
-    return channels * filters + t->lanes;
+    return fc_spread(channels * filters + t->lanes, t->itemsize);
 }
 
 /* [position][channel][filter] of `ocs` <= oc_panel filters from oc and some channels. `packed` has
@@ -69,8 +69,7 @@ static ptrdiff_t panel_of(const wino_job *job, ptrdiff_t oc) {
 
 /* Where U of the panel at oc starts in a chunk that starts at first_oc. */
 static ptrdiff_t panel_offset(const wino_job *job, ptrdiff_t first_oc, ptrdiff_t oc) {
-    const ptrdiff_t panel =
-        POSITIONS * panel_step(job->g.C / job->g.G, job->plan.oc_panel, job->t);
+    const ptrdiff_t panel = POSITIONS * panel_step(job->g.C / job->g.G, job->plan.oc_panel, job->t);
     return (oc - first_oc) / job->plan.oc_panel * panel * itemsize_of(job);
 }
 
@@ -101,8 +100,8 @@ static void weights_task(void *context, ptrdiff_t task, int slot) {
 
 /* V: [tile block][position][channel][tile], rows of a block a vector longer than its tiles. */
 static char *v_at(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel) {
-    const ptrdiff_t block = tile / job->plan.tile_block, channels = job->g.C / job->g.G;
-    const ptrdiff_t at = (block * POSITIONS * channels + channel) * job->plan.tile_pitch;
+    const ptrdiff_t block = tile / job->plan.tile_block;
+    const ptrdiff_t at = block * POSITIONS * job->plan.v_step + channel * job->plan.tile_pitch;
     return job->v + (at + tile % job->plan.tile_block) * itemsize_of(job);
 }
 
@@ -113,8 +112,7 @@ static void split_rows(const wino_job *job, ptrdiff_t n, ptrdiff_t tile_row, ptr
     const ptrdiff_t m = job->plan.m, rows = m * count + EDGE - m;
     const ptrdiff_t row_bytes = m * job->plan.phase_pitch * itemsize_of(job);
     const ptrdiff_t pad = FC_MAX(g->pad[2], 0), crop = FC_MAX(-g->pad[2], 0);
-    const ptrdiff_t columns =
-        FC_MIN(g->in[2] - crop, m * job->plan.tile_cols + EDGE - m - pad);
+    const ptrdiff_t columns = FC_MIN(g->in[2] - crop, m * job->plan.tile_cols + EDGE - m - pad);
     const char *plane = fc_at(&job->x, job->t->itemsize, n, job->group * (g->C / g->G) + channel) +
                         crop * job->x.stride[4] * itemsize_of(job);
     memset(dst, 0, (size_t)(rows * row_bytes));
@@ -133,7 +131,7 @@ static void transform_row(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel
     fc_wino_input input = {.m = plan->m,
                            .src_row = plan->m * plan->phase_pitch,
                            .src_phase = plan->phase_pitch,
-                           .dst_step = job->g.C / job->g.G * plan->tile_pitch};
+                           .dst_step = plan->v_step};
     for (ptrdiff_t done = 0; done < plan->tile_cols; done += input.tiles) {
         const ptrdiff_t lane = (tile + done) % plan->tile_block;
         input.tiles = FC_MIN(plan->tile_cols - done, plan->tile_block - lane);
@@ -165,7 +163,6 @@ static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdi
                      ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, const scratch *s) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
-    const ptrdiff_t all_channels = job->g.C / job->g.G;
     fc_tile product = {.k_outer = 1,
                        .k_inner = channels,
                        .a_row = 1,
@@ -173,14 +170,13 @@ static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdi
                        .ldc = plan->tile_block,
                        .init = channel ? FC_INIT_LOAD : FC_INIT_ZERO};
     for (ptrdiff_t p = 0; p < POSITIONS; p++) {
-        const char *v = v_at(job, tile, channel) + p * all_channels * plan->tile_pitch * itemsize;
-        char *m = s->m + p * plan->oc_block * plan->tile_block * itemsize;
+        const char *v = v_at(job, tile, channel) + p * plan->v_step * itemsize;
+        char *m = s->m + p * plan->m_step * itemsize;
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
             const ptrdiff_t ocs = panel_of(job, oc), step = panel_step(channels, ocs, job->t);
-            const char *u =
-                plan->u_in_tasks
-                    ? s->u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes
-                    : job->u + panel_offset(job, job->first_oc, oc);
+            const char *u = plan->u_in_tasks
+                                ? s->u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes
+                                : job->u + panel_offset(job, job->first_oc, oc);
             product.m = product.a_step = ocs;
             product.a = u + p * step * itemsize;
             for (ptrdiff_t t = 0; t < tiles; t += nr) {
@@ -201,13 +197,13 @@ static void store_run(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrd
     const ptrdiff_t band_row = job->first_row + tile / plan->tile_cols;
     const ptrdiff_t n = band_row / plan->tile_rows, oh = band_row % plan->tile_rows * plan->m;
     const ptrdiff_t ow = tile % plan->tile_cols * plan->m;
-    char *y = fc_at(&job->y, job->t->itemsize, n, channel) +
-              (oh * stride[3] + ow * stride[4]) * itemsize;
+    char *y =
+        fc_at(&job->y, job->t->itemsize, n, channel) + (oh * stride[3] + ow * stride[4]) * itemsize;
     const fc_wino_output output = {.m = plan->m,
                                    .width = FC_MIN(tiles * plan->m, job->g.out[2] - ow),
                                    .rows = FC_MIN(plan->m, job->g.out[1] - oh),
                                    .src = m,
-                                   .src_step = plan->oc_block * plan->tile_block,
+                                   .src_step = plan->m_step,
                                    .dst = stride[4] == 1 ? y : row,
                                    .dst_row = stride[4] == 1 ? stride[3] : plan->row_pitch,
                                    .bias = bias,

@@ -92,8 +92,18 @@ fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, con
 /* Whether Winograd's algorithm can compute this convolution: 3x3 or 5x5 filters, stride 1, no
  * dilation, one plane. */
 int fc_winograd_suits(const fc_conv *g);
-/* What FC_AUTO takes. */
-fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype);
+
+/* What FC_AUTO takes, and why: estimated costs in vector FMAs, below 0 where an algorithm does not
+ * suit. Depthwise convolutions have a kernel of their own under FC_GEMM's name. */
+typedef struct {
+    fc_algo algo;
+    int depthwise;
+    double gemm_cost, winograd_cost;
+    ptrdiff_t tile_outputs; /* along one axis of Winograd's tile */
+    int threads; /* this and the next of Winograd's algorithm, if it is chosen */
+    size_t workspace_bytes;
+} fc_choice;
+fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice);
 fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                               const fc_array *x, const fc_array *dw);
 fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);

@@ -198,6 +198,13 @@ static inline size_t fc_align(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
 
+/* At least so many elements, an odd number of cache lines: what lies that far apart, position after
+ * position of a transform, falls into different sets of the caches. */
+static inline ptrdiff_t fc_spread(ptrdiff_t elements, size_t itemsize) {
+    const ptrdiff_t lines = ((ptrdiff_t)fc_align((size_t)elements * itemsize) / 64) | 1;
+    return lines * 64 / (ptrdiff_t)itemsize;
+}
+
 typedef void (*fc_task)(void *context, ptrdiff_t task, int slot);
 
 /* Runs task 0 .. tasks-1, on at most `threads` threads; slot < threads tells which of them. */

@@ -33,8 +33,9 @@ typedef struct {
     ptrdiff_t tile_rows, tile_cols;   /* of one image */
     ptrdiff_t band_rows, split_rows;  /* tile rows, of all images, in V; of one channel, split */
     ptrdiff_t tile_block, tile_pitch; /* tiles a task takes; elements of V for each channel */
+    ptrdiff_t v_step, m_step;         /* elements between positions */
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
-    int u_in_tasks;                   /* filters are transformed where they are used, once */
+    int u_in_tasks; /* filters are transformed where they are used, once */
     int threads;
     ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
     ptrdiff_t u_group_bytes, u_panel_bytes;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * When Winograd's algorithm can compute a convolution, when it should, and with which blocking. No
  * state, no clock. */
+#include <string.h>
+
 #include "plan.h"
 
 enum { POSITIONS = 36, EDGE = 6, MOST_TILES = 64 };
@@ -22,7 +24,7 @@ int fc_winograd_suits(const fc_conv *g) {
     if (m == 0 || g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0)
         return 0;
     for (int axis = 1; axis < FC_SPATIAL; axis++)
-        if ((g->out[axis] > 1 && g->stride[axis] != 1) || g->dilation[axis] != 1)
+        if (g->stride[axis] != 1 || g->dilation[axis] != 1)
             return 0;
     /* even one row of tiles must leave the scratch memory bounded */
     const double tiles = (double)fc_ceil_div(g->out[2], m) + FC_MAX_NR;
@@ -46,11 +48,10 @@ static void plan_oc_block(ptrdiff_t ocs, ptrdiff_t blocks, ptrdiff_t itemsize, f
 static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsize,
                             fc_wino_plan *plan) {
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const ptrdiff_t panels = FC_MIN(fc_ceil_div(12, plan->oc_panel),
-                                    fc_ceil_div(ocs, plan->oc_panel));
+    const ptrdiff_t panels =
+        FC_MIN(fc_ceil_div(12, plan->oc_panel), fc_ceil_div(ocs, plan->oc_panel));
     plan->oc_block = panels * plan->oc_panel;
-    const ptrdiff_t fit =
-        FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
+    const ptrdiff_t fit = FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
     plan->channel_block = fc_ceil_div(channels, fc_ceil_div(channels, fit));
     plan->oc_chunk = ocs;
 }
@@ -77,7 +78,8 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
     const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
     plan->oc_panel = fc_ceil_div(ocs, fc_ceil_div(ocs, t->mr));
 
-    const ptrdiff_t panel = POSITIONS * (channels * plan->oc_panel + lanes) * itemsize;
+    const ptrdiff_t panel =
+        POSITIONS * fc_spread(channels * plan->oc_panel + lanes, t->itemsize) * itemsize;
     const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
     plan->u_group_bytes = panels * panel;
     plan->u_in_tasks = !prepared && plan->band_rows >= rows && blocks == 1;
@@ -90,40 +92,81 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
         plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
     }
 
+    plan->v_step = fc_spread(channels * plan->tile_pitch, t->itemsize);
+    plan->m_step = fc_spread(plan->oc_block * plan->tile_block, t->itemsize);
     plan->phase_pitch = plan->tile_cols + 2 + lanes;
     const ptrdiff_t split_row = plan->m * plan->phase_pitch * itemsize;
     const ptrdiff_t tile_rows = FC_MIN(plan->band_rows, plan->tile_rows);
     /* rows of one channel: half the second-level cache, two of three need not be split again */
-    plan->split_rows = FC_MAX(
-        1, FC_MIN(tile_rows, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (plan->m * split_row)));
+    plan->split_rows =
+        FC_MAX(1, FC_MIN(tile_rows, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (plan->m * split_row)));
     plan->row_pitch = plan->m * plan->tile_cols;
     const size_t split = (size_t)((plan->m * plan->split_rows + EDGE) * split_row);
-    const size_t packed = (size_t)((plan->channel_block * plan->oc_panel * plan->r * plan->r +
-                                    lanes) *
-                                   itemsize);
+    const size_t packed =
+        (size_t)((plan->channel_block * plan->oc_panel * plan->r * plan->r + lanes) * itemsize);
     plan->packed_bytes = fc_align(FC_MAX(split, packed));
     plan->u_panel_bytes =
-        (ptrdiff_t)fc_align((size_t)(POSITIONS *
-                                     (plan->channel_block * plan->oc_panel + lanes) * itemsize));
+        POSITIONS * itemsize * fc_spread(plan->channel_block * plan->oc_panel + lanes, t->itemsize);
     plan->u_slot_bytes =
         plan->u_in_tasks ? (size_t)(plan->oc_block / plan->oc_panel * plan->u_panel_bytes) : 0;
-    plan->m_bytes = fc_align(
-        (size_t)((POSITIONS * plan->oc_block * plan->tile_block + lanes) * itemsize));
+    plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
     plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
                        fc_align((size_t)(plan->m * plan->row_pitch * itemsize));
     plan->u_bytes = plan->u_in_tasks || prepared
                         ? 0
                         : fc_align((size_t)(plan->oc_chunk / plan->oc_panel * panel + panel));
-    plan->v_bytes =
-        fc_align((size_t)((POSITIONS * channels * blocks * plan->tile_pitch + lanes) * itemsize));
+    plan->v_bytes = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
     plan->workspace_bytes =
         plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
     return FC_OK;
 }
 
-fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype) {
-    (void)dtype;
-    return fc_winograd_suits(g) && !fc_is_depthwise(g) && g->C / g->G >= 16 && g->OC / g->G >= 16
-               ? FC_WINOGRAD
-               : FC_GEMM;
+/* ---- the choice ---------------------------------------------------------------------------- */
+
+/* Costs in vector FMAs, the unit in which the tile works; the factors are measured (docs/performance.md)
+ * and hold for all instruction sets within what the choice needs: what is not product is vector
+ * operations, too. */
+static double gemm_cost(const fc_conv *g, const fc_kernels *t) {
+    const double sum = (double)(g->C / g->G) * (double)fc_volume(g->kernel);
+    const double vectors = (double)fc_ceil_div(g->N * fc_volume(g->out), t->lanes);
+    const double products = 1.06 * (double)(g->OC / g->G), packing = 14;
+    return (double)g->G * sum * vectors * (products + packing);
+}
+
+static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    const double rows = (double)(g->N * plan->tile_rows);
+    const double tiles = rows * (double)plan->tile_cols;
+    const double channels = (double)(g->C / g->G), ocs = (double)(g->OC / g->G);
+    const double vectors = (double)fc_ceil_div((ptrdiff_t)tiles, t->lanes);
+    /* a single vector does not fill the pipelines; U and V come from the last-level cache */
+    const double product = vectors == 1 ? 1.7 : 1.3;
+    const double row_vectors = rows * (double)fc_ceil_div(plan->tile_cols, t->lanes);
+    const double panels = (double)fc_ceil_div(g->OC / g->G, plan->oc_panel) *
+                          (double)fc_ceil_div(plan->oc_panel, t->lanes);
+    return (double)g->G * (product * POSITIONS * channels * ocs * vectors +
+                           row_vectors * (300 * channels + 500 * ocs) + 400 * channels * panels);
+}
+
+fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice) {
+    const fc_kernels *t = fc_table(dtype);
+    const fc_status status = fc_conv_check(g);
+    fc_wino_plan plan;
+    memset(choice, 0, sizeof *choice);
+    if (status)
+        return status;
+    choice->algo = FC_GEMM;
+    choice->depthwise = fc_is_depthwise(g);
+    choice->gemm_cost = gemm_cost(g, t);
+    choice->winograd_cost = -1;
+    if (!fc_winograd_suits(g))
+        return FC_OK;
+    fc_plan_winograd(g, dtype, 0, &plan);
+    choice->winograd_cost = winograd_cost(g, t, &plan);
+    choice->tile_outputs = plan.m;
+    if (!choice->depthwise && choice->winograd_cost < choice->gemm_cost) {
+        choice->algo = FC_WINOGRAD;
+        choice->threads = plan.threads;
+        choice->workspace_bytes = plan.workspace_bytes;
+    }
+    return FC_OK;
 }

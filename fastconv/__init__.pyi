@@ -13,6 +13,7 @@ __version__: str
 @dataclass(frozen=True)
 class ConvPlan:
     algorithm: str
+    reason: str
     multiply_adds: float
     workspace_bytes: int
     threads: int

@@ -58,13 +58,28 @@ def show_config(*, as_dict=False):
 class ConvPlan:
     """What a forward convolution will do; from `plan_conv2d`."""
 
-    algorithm: str
+    algorithm: str  # "gemm", "winograd" or "depthwise"
+    reason: str  # why that one, in words
     multiply_adds: float  # of the convolution
     workspace_bytes: int  # scratch memory beyond input, filters and output
     threads: int
     tasks: int
     tile: tuple[int, int]  # output channels x pixels
     sum_block: tuple[int, int]  # channels x kernel cells summed at a time
+
+
+def _reason(plan):
+    """Why the algorithm of a `_core.conv_plan` was chosen."""
+    if plan["algorithm"] == "depthwise":
+        return "each group has one channel: a weighted sum of shifted rows, memory sets the pace"
+    gemm, winograd = plan["costs"]["gemm"], plan["costs"]["winograd"]
+    if winograd < 0:
+        return "Winograd's algorithm needs 3x3 or 5x5 filters, stride 1 and dilation 1"
+    m = plan["tile_outputs"]
+    ratio = f"by estimate {winograd / gemm:.2f} times the work of the GEMM, transforms included"
+    if plan["algorithm"] == "winograd":
+        return f"Winograd's tiles of {m}x{m} outputs take {ratio}"
+    return f"Winograd's tiles of {m}x{m} outputs would take {ratio}"
 
 
 def plan_conv2d(
@@ -94,6 +109,8 @@ def plan_conv2d(
     >>> plan = fastconv.plan_conv2d((16, 64, 224, 224), (64, 64, 3, 3), padding=1)
     >>> plan.multiply_adds, plan.workspace_bytes < 48e6
     (29595009024.0, True)
+    >>> plan.algorithm
+    'winograd'
     """
     shapes = freeze(x_shape), freeze(w_shape)
     g = conv_shape("plan_conv2d", *shapes, stride, padding, dilation, groups, layout, fit)
@@ -102,7 +119,8 @@ def plan_conv2d(
         raise TypeError(f"plan_conv2d: dtype must be float32 or float64, got {dtype}")
     plan = _core.conv_plan(g, dtype)
     return ConvPlan(
-        "gemm",
+        plan["algorithm"],
+        _reason(plan),
         plan["multiply_adds"],
         plan["workspace_bytes"],
         plan["threads"],

@@ -57,7 +57,14 @@ cdef extern from "fastconv.h" nogil:
     ctypedef enum fc_algo:
         FC_AUTO, FC_GEMM, FC_WINOGRAD
     int fc_winograd_suits(const fc_conv *g)
-    fc_algo fc_choose_algo(const fc_conv *g, fc_dtype dtype)
+    ctypedef struct fc_choice:
+        fc_algo algo
+        int depthwise
+        double gemm_cost, winograd_cost
+        ptrdiff_t tile_outputs
+        int threads
+        size_t workspace_bytes
+    fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice)
     fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
@@ -428,26 +435,26 @@ def col2im(Conv g, cols):
     return x
 
 
-def conv_choice(Conv g, dtype):
-    """The algorithm that "auto" takes for the forward pass."""
-    cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
-    return "winograd" if fc_choose_algo(&g.c, code) == FC_WINOGRAD else "gemm"
-
-
 def conv_plan(Conv g, dtype):
-    """What the implicit GEMM will do with contiguous weights, as a dict."""
+    """What "auto" takes and what it costs; the blocking of the GEMM with contiguous weights."""
     cdef fc_conv_plan plan
+    cdef fc_choice choice
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
     cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
+    _raise_status(fc_choose_algo(&g.c, code, &choice), g.geometry)
     _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
+    cdef bint winograd = choice.algo == FC_WINOGRAD
     return {
+        "algorithm": "depthwise" if choice.depthwise else "winograd" if winograd else "gemm",
+        "costs": {"gemm": choice.gemm_cost, "winograd": choice.winograd_cost},
+        "tile_outputs": choice.tile_outputs,
         "tile": (plan.oc_panel, plan.pixel_panel),
         "sum_block": (plan.channel_block, plan.tap_block),
         "pixel_block": plan.pixel_block,
         "oc_block": plan.oc_block,
         "tasks": plan.pixel_blocks * plan.oc_blocks * plan.group_chunk,
         "threads": plan.threads,
-        "workspace_bytes": plan.workspace_bytes,
+        "workspace_bytes": choice.workspace_bytes if winograd else plan.workspace_bytes,
         "multiply_adds": plan.multiply_adds,
     }
 

@@ -75,12 +75,14 @@ static void add(answer *a, ptrdiff_t i, double value) {
     a->magnitude[i] += fabs(value);
 }
 
-static void compare(const fc_kernels *t, const tensor *actual, const answer *expected, int relu,
-                    const char *what, const char *name) {
+/* `bound`, if it is not 0, takes the place of an element's own magnitude. */
+static void compare(const fc_kernels *t, const tensor *actual, const answer *expected, double bound,
+                    int relu, const char *what, const char *name) {
     for (ptrdiff_t i = 0; i < actual->count; i++) {
         const double sum = relu && expected->sum[i] < 0 ? 0 : expected->sum[i];
         const double error = fabs(value_at(t, actual, i) - sum);
-        expect(error <= epsilon(t) * (double)(expected->terms + 2) * expected->magnitude[i],
+        const double magnitude = bound != 0 ? bound : expected->magnitude[i];
+        expect(error <= epsilon(t) * (double)(expected->terms + 2) * magnitude,
                "%s of %s: %g instead of %g at element %td", what, name, value_at(t, actual, i), sum,
                i);
     }
@@ -128,6 +130,11 @@ static const conv_case conv_cases[] = {
     {"depthwise, nothing in reach",
      {1, 5, 5, 5, {1, 2, 2}, {1, 1, 2}, {0}, FLAT(2), {1, 1, 5}, {0}},
      {0, 0, 10}},
+    {"5x5 in groups", {2, 6, 14, 2, {1, 9, 23}, FLAT(5), {0}, CUBE(1), CUBE(1), PAD(2)}, PAD(1)},
+    {"5x5 cropped",
+     {1, 2, 3, 1, {1, 9, 12}, FLAT(5), {0}, CUBE(1), CUBE(1), {0, -1, -2}},
+     {0, 3, 0}},
+    {"3x3 of blocks", {3, 4, 9, 1, {1, 37, 41}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(0)},
     {"many tasks", {2, 8, 24, 1, {1, 19, 21}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
 };
 
@@ -221,27 +228,53 @@ static conv_data make_conv(const fc_kernels *t, fc_dtype dtype, const conv_case 
     return d;
 }
 
-static void check_conv_calls(const conv_data *d, layout l, int naive) {
+/* Rounding errors of the transforms grow with the sums of their absolute values: for an output of one
+ * channel of numbers up to 1, at most the square of max over k of sum over i of |A[k][i]| * |G[i]| *
+ * |B[i]| (the last two are sums over a row): 25 for F(4, 3), 38 for F(2, 5), 32 for F(3, 4). */
+static double winograd_bound(ptrdiff_t terms) {
+    return 38.0 * 38.0 * (double)terms;
+}
+
+static void check_naive_calls(const conv_data *d, layout l) {
     const fc_kernels *t = d->t;
     const char *name = d->c->name;
-    for (int relu = 0; relu < 2; relu++) {
-        const tensor y = make_tensor(t->itemsize, d->dy.size, l);
-        const fc_status status = (naive ? fc_conv_forward_naive : fc_conv_forward)(
-            &d->g, d->dtype, &d->x.array, &d->w.array, &d->bias.array, &y.array, relu);
-        expect(status == FC_OK, "forward of %s: %s", name, fc_status_message(status));
-        compare(t, &y, &d->y, relu, naive ? "naive forward" : "forward", name);
-    }
     const tensor dx = make_tensor(t->itemsize, d->x.size, l);
     const tensor dw = make_tensor(t->itemsize, d->w.size, l);
-    (naive ? fc_conv_input_grad_naive : fc_conv_input_grad)(&d->g, d->dtype, &d->dy.array,
-                                                            &d->w.array, NULL, &dx.array);
-    (naive ? fc_conv_weight_grad_naive : fc_conv_weight_grad)(&d->g, d->dtype, &d->dy.array,
-                                                              &d->x.array, &dw.array);
-    compare(t, &dx, &d->dx, 0, naive ? "naive input gradient" : "input gradient", name);
-    compare(t, &dw, &d->dw, 0, naive ? "naive weight gradient" : "weight gradient", name);
+    for (int relu = 0; relu < 2; relu++) {
+        const tensor y = make_tensor(t->itemsize, d->dy.size, l);
+        fc_conv_forward_naive(&d->g, d->dtype, &d->x.array, &d->w.array, &d->bias.array, &y.array,
+                              relu);
+        compare(t, &y, &d->y, 0, relu, "naive forward", name);
+    }
+    fc_conv_input_grad_naive(&d->g, d->dtype, &d->dy.array, &d->w.array, NULL, &dx.array);
+    fc_conv_weight_grad_naive(&d->g, d->dtype, &d->dy.array, &d->x.array, &dw.array);
+    compare(t, &dx, &d->dx, 0, 0, "naive input gradient", name);
+    compare(t, &dw, &d->dw, 0, 0, "naive weight gradient", name);
+}
+
+static void check_conv_calls(const conv_data *d, layout l, fc_algo algo) {
+    const fc_kernels *t = d->t;
+    const char *name = d->c->name;
+    const int winograd = algo == FC_WINOGRAD;
+    const double y_bound = winograd ? winograd_bound(d->y.terms) : 0;
+    const double dx_bound = winograd ? winograd_bound(d->dx.terms) : 0;
+    for (int relu = 0; relu < 2; relu++) {
+        const tensor y = make_tensor(t->itemsize, d->dy.size, l);
+        const fc_status status = fc_conv_forward(&d->g, d->dtype, algo, &d->x.array, &d->w.array,
+                                                 &d->bias.array, &y.array, relu);
+        expect(status == FC_OK, "forward of %s: %s", name, fc_status_message(status));
+        compare(t, &y, &d->y, y_bound, relu, winograd ? "Winograd forward" : "forward", name);
+    }
+    const tensor dx = make_tensor(t->itemsize, d->x.size, l);
+    fc_conv_input_grad(&d->g, d->dtype, algo, &d->dy.array, &d->w.array, NULL, &dx.array);
+    compare(t, &dx, &d->dx, dx_bound, 0, winograd ? "Winograd input gradient" : "input gradient",
+            name);
+    const tensor dw = make_tensor(t->itemsize, d->w.size, l);
+    fc_conv_weight_grad(&d->g, d->dtype, &d->dy.array, &d->x.array, &dw.array);
+    compare(t, &dw, &d->dw, 0, 0, "weight gradient", name);
     const tensor db = make_tensor(t->itemsize, d->bias.size, l);
     fc_bias_grad(&d->g, d->dtype, &d->dy.array, &db.array);
-    compare(t, &db, &d->db, 0, "bias gradient", name);
+    compare(t, &db, &d->db, 0, 0, "bias gradient", name);
 }
 
 /* im2col against image_cell, and <im2col x, c> = <x, col2im c>. */
@@ -278,10 +311,12 @@ static void check_convolutions(const fc_kernels *t, fc_dtype dtype) {
             const conv_data d = make_conv(t, dtype, &conv_cases[i], (layout)l);
             /* the naive loops are the same under every instruction set */
             if (t == fc_table_of(0, dtype))
-                check_conv_calls(&d, (layout)l, 1);
+                check_naive_calls(&d, (layout)l);
             for (int threads = 1; threads <= 3; threads += 2) {
                 fc_set_num_threads(threads);
-                check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), 0);
+                check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_GEMM);
+                if (fc_winograd_suits(&d.g))
+                    check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_WINOGRAD);
             }
             check_columns(&d, (layout)l);
             release();
@@ -393,7 +428,7 @@ static void check_max_pool(const pool_data *d, layout l) {
         const tensor index = make_tensor(sizes[kind], d->dy.size, l);
         const tensor dx = make_tensor(d->t->itemsize, d->x.size, l == BACKWARDS ? PLANES : l);
         fc_max_pool_forward(g, d->dtype, &d->x.array, &y.array, (fc_index_kind)kind, &index.array);
-        compare(d->t, &y, &d->maxima, 0, "max pooling", name);
+        compare(d->t, &y, &d->maxima, 0, 0, "max pooling", name);
         if (kind == FC_INDEX_NONE)
             continue;
         for (ptrdiff_t i = 0; i < y.count; i++)
@@ -406,7 +441,7 @@ static void check_max_pool(const pool_data *d, layout l) {
                 : fc_max_pool_backward(g, d->dtype, &d->dy.array, (fc_index_kind)kind, &index.array,
                                        &dx.array);
         expect(status == FC_OK, "max pooling's gradient: %s", fc_status_message(status));
-        compare(d->t, &dx, &d->dx_max, 0, "max pooling's gradient", name);
+        compare(d->t, &dx, &d->dx_max, 0, 0, "max pooling's gradient", name);
     }
 }
 
@@ -419,8 +454,8 @@ static void check_sum_pool(const pool_data *d, layout l) {
         const tensor dx = make_tensor(d->t->itemsize, d->x.size, l);
         fc_sum_pool_forward(g, d->dtype, kinds[i], &d->x.array, &y.array);
         fc_sum_pool_backward(g, d->dtype, kinds[i], &d->dy.array, &dx.array);
-        compare(d->t, &y, i ? &d->averages : &d->sums, 0, "sum pooling", name);
-        compare(d->t, &dx, i ? &d->dx_average : &d->dx_sum, 0, "sum pooling's gradient", name);
+        compare(d->t, &y, i ? &d->averages : &d->sums, 0, 0, "sum pooling", name);
+        compare(d->t, &dx, i ? &d->dx_average : &d->dx_sum, 0, 0, "sum pooling's gradient", name);
     }
 }
 
@@ -471,7 +506,8 @@ static void check_refusals(fc_dtype dtype) {
     bad[8].N = huge, bad[9].in[2] = huge, bad[10].out[1] = huge, bad[10].stride[1] = 4;
     bad[11].kernel[1] = 3, bad[11].dilation[1] = huge;
     for (int i = 0; i < 12; i++) {
-        const fc_status status = fc_conv_forward(&bad[i], dtype, &none, &none, NULL, &none, 0);
+        const fc_status status =
+            fc_conv_forward(&bad[i], dtype, FC_AUTO, &none, &none, NULL, &none, 0);
         expect(status == (i < 8 ? FC_BAD_GEOMETRY : FC_OVERFLOW), "geometry %d gives %s", i,
                fc_status_message(status));
     }

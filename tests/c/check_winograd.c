@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Winograd's transforms against their matrices, as they stand in kernels/winograd.inc, and the three
+ * together against the plain sum. */
+#include <string.h>
+
+#include "check.h"
+
+enum { EDGE = 6, POSITIONS = 36, MOST = 5 };
+
+static const double A = 0.70710678118654752440, B = 1.41421356237309504880;
+
+typedef double matrix[EDGE][EDGE]; /* rows and columns that are not used are 0 */
+
+static void make_bt(matrix m) {
+    const matrix bt = {{1, 0, -2.5, 0, 1, 0},  {0, -B, -2, A, 1, 0},   {0, B, -2, -A, 1, 0},
+                       {0, -A, -0.5, B, 1, 0}, {0, A, -0.5, -B, 1, 0}, {0, 1, 0, -2.5, 0, 1}};
+    memcpy(m, bt, sizeof bt);
+}
+
+/* Powers of the points, r of them, over the product of the distances to the other points. */
+static void make_g(ptrdiff_t r, matrix m) {
+    const double points[] = {0, A, -A, B, -B};
+    memset(m, 0, sizeof(matrix));
+    for (int i = 0; i < 5; i++) {
+        double scale = 1;
+        for (int j = 0; j < 5; j++)
+            if (j != i)
+                scale *= points[i] - points[j];
+        for (ptrdiff_t k = 0; k < r; k++)
+            m[i][k] = pow(points[i], (double)k) / scale;
+    }
+    m[5][r - 1] = 1;
+}
+
+static void make_at(ptrdiff_t m, matrix at) {
+    const double points[] = {0, A, -A, B, -B};
+    memset(at, 0, sizeof(matrix));
+    for (ptrdiff_t k = 0; k < m; k++)
+        for (int i = 0; i < 5; i++)
+            at[k][i] = pow(points[i], (double)k);
+    at[m - 1][5] = 1;
+}
+
+/* out = t * in * t', with the sum of absolute values that bounds the rounding error. */
+static void transform(const matrix t, const matrix in, matrix out, double *magnitude) {
+    *magnitude = 0;
+    for (int i = 0; i < EDGE; i++)
+        for (int j = 0; j < EDGE; j++) {
+            double sum = 0, absolute = 0;
+            for (int k = 0; k < EDGE; k++)
+                for (int l = 0; l < EDGE; l++) {
+                    sum += t[i][k] * in[k][l] * t[j][l];
+                    absolute += fabs(t[i][k] * in[k][l] * t[j][l]);
+                }
+            out[i][j] = sum;
+            *magnitude = fmax(*magnitude, absolute);
+        }
+}
+
+static void compare(const fc_kernels *t, double actual, double expected, double magnitude,
+                    const char *what, ptrdiff_t variant, ptrdiff_t i) {
+    /* a dozen roundings for each axis */
+    expect(fabs(actual - expected) <= 24 * epsilon(t) * magnitude,
+           "%s %td: %g instead of %g at %td", what, variant, actual, expected, i);
+}
+
+static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t tiles) {
+    const ptrdiff_t whole = (tiles + t->lanes - 1) / t->lanes * t->lanes;
+    const ptrdiff_t phase = whole + EDGE / m + 1, row = m * phase + 3, step = whole + 1;
+    fc_wino_input input = {.m = m, .tiles = tiles, .src_row = row, .src_phase = phase};
+    void *src = take_random(t, EDGE * row), *dst = take_elements(t, POSITIONS * step);
+    input.src = src;
+    input.dst = dst;
+    input.dst_step = step;
+    t->wino_input(&input);
+    matrix bt, d, expected;
+    make_bt(bt);
+    for (ptrdiff_t tile = 0; tile < tiles; tile++) {
+        double magnitude;
+        for (ptrdiff_t i = 0; i < EDGE; i++)
+            for (ptrdiff_t j = 0; j < EDGE; j++) {
+                const ptrdiff_t column = m * tile + j;
+                d[i][j] = get(t, src, i * row + column % m * phase + column / m);
+            }
+        transform((const double (*)[EDGE])bt, (const double (*)[EDGE])d, expected, &magnitude);
+        for (ptrdiff_t p = 0; p < POSITIONS; p++)
+            compare(t, get(t, dst, p * step + tile), expected[p / EDGE][p % EDGE], magnitude,
+                    "wino_input", m, p);
+    }
+    release();
+}
+
+void check_wino_input(const fc_kernels *t) {
+    for (ptrdiff_t m = 2; m <= 4; m += 2)
+        for (ptrdiff_t tiles = 1; tiles <= 2 * t->lanes + 1; tiles++)
+            check_input(t, m, tiles);
+}
+
+static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t filters) {
+    const ptrdiff_t channels = 3, step = channels * filters + t->lanes;
+    const ptrdiff_t count = channels * r * r * filters;
+    void *src = take_random(t, count + t->lanes), *dst = take_elements(t, POSITIONS * step);
+    const fc_wino_weights weights = {
+        .r = r, .channels = channels, .filters = filters, .src = src, .dst = dst, .dst_step = step};
+    t->wino_weights(&weights);
+    matrix g, taps, expected;
+    make_g(r, g);
+    for (ptrdiff_t i = 0; i < channels * filters; i++) {
+        double magnitude;
+        memset(taps, 0, sizeof taps);
+        for (ptrdiff_t tap = 0; tap < r * r; tap++)
+            taps[tap / r][tap % r] =
+                get(t, src, (i / filters * r * r + tap) * filters + i % filters);
+        transform((const double (*)[EDGE])g, (const double (*)[EDGE])taps, expected, &magnitude);
+        for (ptrdiff_t p = 0; p < POSITIONS; p++)
+            compare(t, get(t, dst, p * step + i), expected[p / EDGE][p % EDGE], magnitude,
+                    "wino_weights", r, p);
+    }
+    release();
+}
+
+void check_wino_weights(const fc_kernels *t) {
+    for (ptrdiff_t r = 3; r <= 5; r += 2)
+        for (ptrdiff_t filters = 1; filters <= t->mr; filters++)
+            check_weights(t, r, filters);
+}
+
+static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t width, ptrdiff_t rows,
+                         int relu) {
+    const ptrdiff_t tiles = (width + m - 1) / m;
+    const ptrdiff_t step = (tiles + t->lanes - 1) / t->lanes * t->lanes + 1;
+    void *src = take_random(t, POSITIONS * step);
+    fc_wino_output output = {
+        .m = m, .width = width, .rows = rows, .src = src, .src_step = step, .relu = relu};
+    output.dst_row = width + 1;
+    output.bias = 0.25;
+    output.dst = take_elements(t, rows * output.dst_row);
+    t->wino_output(&output);
+    matrix at, products, expected;
+    make_at(m, at);
+    for (ptrdiff_t i = 0; i < rows * output.dst_row; i++) {
+        const ptrdiff_t row = i / output.dst_row, column = i % output.dst_row;
+        const double actual = get(t, output.dst, i);
+        double magnitude;
+        if (column >= width) {
+            expect(actual != actual, "wino_output wrote between two rows");
+            continue;
+        }
+        for (ptrdiff_t p = 0; p < POSITIONS; p++)
+            products[p / EDGE][p % EDGE] = get(t, src, p * step + column / m);
+        transform((const double (*)[EDGE])at, (const double (*)[EDGE])products, expected,
+                  &magnitude);
+        const double sum = expected[row][column % m] + output.bias;
+        compare(t, actual, relu && sum < 0 ? 0 : sum, magnitude + output.bias, "wino_output", m, i);
+    }
+    release();
+}
+
+void check_wino_output(const fc_kernels *t) {
+    for (ptrdiff_t m = 2; m <= 4; m += 2)
+        for (ptrdiff_t width = 1; width <= 2 * m * t->lanes + 1; width++)
+            for (ptrdiff_t rows = 1; rows <= m; rows++)
+                check_output(t, m, width, rows, (int)(width % 2));
+}

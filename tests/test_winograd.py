@@ -1,0 +1,139 @@
+"""Winograd's algorithm: right on every geometry it takes, refused elsewhere, and precise."""
+
+import numpy as np
+import pytest
+from cases import CONV_CASES, ConvCase, assert_sums_close, parametrize
+from harness import everywhere
+
+import fastconv
+import fastconv.reference as R
+from fastconv import functional as F
+from fastconv.functional.conv import conv_shape
+
+# Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; blocks hold 64 tiles, panels up to 14 filters.
+OWN_CASES = [
+    ConvCase("one output", (1, 3, 3, 3), 5, (3, 3)),
+    ConvCase("one pixel", (2, 3, 1, 1), 4, (3, 3), padding=1),
+    ConvCase("whole tiles", (1, 4, 18, 34), 6, (3, 3)),
+    ConvCase("a column more", (1, 2, 8, 33), 7, (3, 3), padding=1),
+    ConvCase("blocks across images", (7, 3, 13, 14), 5, (3, 3), padding=1),
+    ConvCase("several blocks", (1, 2, 67, 71), 3, (3, 3), padding=1),
+    ConvCase("channels in pieces", (1, 301, 5, 6), 15, (3, 3), padding=1),
+    ConvCase("padding over the tile", (1, 2, 3, 2), 3, (3, 3), padding=((9, 2), (1, 12))),
+    ConvCase("groups", (2, 8, 6, 9), 12, (3, 3), padding=1, groups=4),
+    ConvCase("5x5", (2, 5, 11, 18), 9, (5, 5), padding=2),
+    ConvCase("5x5 groups", (1, 6, 7, 5), 4, (5, 5), padding=((0, 4), (3, 1)), groups=2),
+]
+
+
+def suits(case):
+    shapes = case.x_shape, case.w_shape
+    values = (case.stride, case.padding, case.dilation, case.groups)
+    layout = {1: "NCW", 2: "NCHW", 3: "NCDHW"}[case.ndim]
+    return conv_shape("test", *shapes, *values, layout, "floor").suits_winograd
+
+
+CASES = OWN_CASES + [case for case in CONV_CASES if suits(case)]
+# Rounding errors grow with the absolute sums of the transforms: by at most 25**2 for F(4x4, 3x3) and
+# 38**2 for F(2x2, 5x5) over an output of one channel (tests/c/check_drivers.c), and on random data by
+# less than 3 in the mean (below). One output is off by several times the mean.
+SLACK = 8
+
+
+@parametrize("case", CASES)
+def test_forward(case, isa, dtype, rng):
+    x, w, b, _ = case.arrays(dtype, rng)
+    y = R.conv2d(x, w, b, **case.parameters, activation="relu")
+    for s in everywhere(case.ndim, rng):
+        with s:
+            arrays, out = (s.image(x), s.put(w), s.put(b)), s.out(y)
+            how = {"layout": s.layout, "algo": "winograd", "activation": "relu"}
+            assert F.conv2d(*arrays, **case.parameters, **how, out=out) is out
+            out = np.moveaxis(out, -1, 1) if s.layout == "NHWC" else out
+            assert_sums_close(out, y, SLACK * case.terms, x, w, bias=b)
+
+
+@parametrize("case", CASES)
+def test_input_gradient(case, isa, dtype, rng):
+    x, w, _, dy = case.arrays(dtype, rng)
+    dx = R.conv2d_input_grad(dy, w, x.shape, **case.parameters)
+    terms = SLACK * case.OC // case.groups * np.prod(case.kernel)
+    for s in everywhere(case.ndim, rng):
+        with s:
+            arrays = (s.image(dy), s.put(w), s.shape(x))
+            how = {"layout": s.layout, "algo": "winograd"}
+            actual = F.conv2d_input_grad(*arrays, **case.parameters, **how)
+            actual = np.moveaxis(actual, -1, 1) if s.layout == "NHWC" else actual
+            assert_sums_close(actual, dx, terms, dy, w)
+
+
+@pytest.mark.parametrize("C", [16, 64, 256])
+@pytest.mark.parametrize("function", ["forward", "input_grad"])
+def test_rounding_errors_stay_near_the_direct_sum(function, C, isa, rng):
+    """The root mean square is at most 2.5 times that of the implicit GEMM in the same precision."""
+    x = rng.standard_normal((1, C, 24, 24)).astype(np.float32)
+    w = rng.standard_normal((32, C, 3, 3)).astype(np.float32)
+    y = fastconv.conv2d(x.astype(float), w.astype(float), padding=1, algo="gemm")
+    dx = fastconv.conv2d_input_grad(y, w.astype(float), x.shape, padding=1, algo="gemm")
+    errors = {}
+    for algo in ("gemm", "winograd"):
+        if function == "forward":
+            error = fastconv.conv2d(x, w, padding=1, algo=algo) - y
+        else:
+            dy = y.astype(np.float32)
+            error = fastconv.conv2d_input_grad(dy, w, x.shape, padding=1, algo=algo) - dx
+        errors[algo] = np.sqrt(np.mean(error**2))
+    assert errors["winograd"] < 2.5 * errors["gemm"]
+
+
+def test_same_bits_every_time_and_on_any_number_of_threads(dtype, rng):
+    x = rng.standard_normal((3, 40, 30, 31)).astype(dtype)
+    w = rng.standard_normal((50, 40, 3, 3)).astype(dtype)
+    results = []
+    for threads in (1, 2, 2, 4):
+        with fastconv.threads(threads):
+            results.append(fastconv.conv2d(x, w, padding=1, algo="winograd"))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"w": (4, 4, 3, 3), "stride": 2},
+        {"w": (4, 4, 3, 3), "dilation": 2},
+        {"w": (4, 4, 1, 1)},
+        {"w": (4, 4, 3, 5)},
+        {"w": (4, 4, 7, 7)},
+    ],
+)
+def test_refused_where_it_does_not_exist(parameters):
+    w = np.ones(parameters.pop("w"), np.float32)
+    x = np.ones((1, 4, 9, 9), np.float32)
+    for call in (
+        lambda: fastconv.conv2d(x, w, algo="winograd", **parameters),
+        lambda: fastconv.conv2d_backward(
+            fastconv.conv2d(x, w, **parameters), x, w, algo="winograd", **parameters
+        ),
+    ):
+        with pytest.raises(ValueError, match="algo='winograd' needs 3x3 or 5x5 filters"):
+            call()
+
+
+def test_the_plan_tells_what_auto_does_and_why():
+    plan = fastconv.plan_conv2d((1, 256, 56, 56), (256, 256, 3, 3), padding=1)
+    assert plan.algorithm == "winograd" and "4x4 outputs" in plan.reason
+    plan = fastconv.plan_conv2d((1, 3, 224, 224), (64, 3, 3, 3), padding=1)
+    assert plan.algorithm == "gemm" and "would take" in plan.reason
+    plan = fastconv.plan_conv2d((1, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)
+    assert plan.algorithm == "gemm" and "stride 1" in plan.reason
+    plan = fastconv.plan_conv2d((1, 32, 112, 112), (32, 1, 3, 3), padding=1, groups=32)
+    assert plan.algorithm == "depthwise"
+
+
+@pytest.mark.parametrize("N", [1, 8, 64])
+def test_scratch_memory_is_bounded(N):
+    """Every 3x3 layer of VGG-16 and ResNet in at most 48 MB."""
+    for C, OC, H in [(64, 64, 224), (128, 128, 112), (256, 256, 56), (512, 512, 28), (512, 512, 7)]:
+        plan = fastconv.plan_conv2d((N, C, H, H), (OC, C, 3, 3), padding=1)
+        assert plan.workspace_bytes <= 48e6
