@@ -158,10 +158,25 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     }
 }
 
+/* Some channels of all panels, then the next channels: the image is read in runs as long as the block,
+ * which processors fetch ahead, not in pieces of a panel's width. */
+static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                        const panel_place *places, ptrdiff_t panels, char *image) {
+    enum { CHANNELS = 16 };
+    const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
+    fc_sum_block some = *b;
+    for (ptrdiff_t c = 0; c < b->channels; c += CHANNELS) {
+        some.channel = b->channel + c;
+        some.channels = FC_MIN(CHANNELS, b->channels - c);
+        for (ptrdiff_t p = 0; p < panels; p++)
+            fc_pack_panel(job, group, &some, places[p].segments, places[p].count,
+                          image + (p * b->channels + c) * step);
+    }
+}
+
 static void compute_task(void *context, ptrdiff_t task, int slot) {
     const fc_conv_job *job = context;
     const fc_conv_plan *plan = &job->plan;
-    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
     const ptrdiff_t oc_block = task % plan->oc_blocks;
     const ptrdiff_t pixel_block = task / plan->oc_blocks % plan->pixel_blocks;
     const ptrdiff_t group = job->first_group + task / plan->oc_blocks / plan->pixel_blocks;
@@ -188,13 +203,10 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
         plan->swapped ? fc_find_segments(&job->g, start, end - start, s.segments + used) : 0;
     for (ptrdiff_t block = 0; block < fc_sum_blocks(&job->g, plan); block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
-        char *image = s.image;
         if (plan->swapped)
-            fc_pack_panel(job, group, &b, s.segments + used, rows, image);
-        for (ptrdiff_t p = 0; p < panels && !plan->swapped; p++) {
-            fc_pack_panel(job, group, &b, places[p].segments, places[p].count, image);
-            image += b.channels * b.taps * plan->image_pitch * itemsize;
-        }
+            fc_pack_panel(job, group, &b, s.segments + used, rows, s.image);
+        else
+            pack_panels(job, group, &b, places, panels, s.image);
         multiply_block(job, group, &b, oc_first, oc_last, places, panels, &s);
     }
 }
