@@ -4,14 +4,15 @@
  *
  *   dw[oc][c][kh][kw] = sum over n, oh, ow of dy[n][oc][oh][ow] * x[n][c][oh*SH - PH + kh*DH][...]
  *
- * x is turned to channels last once, with its padding: xt[row][column][c]. For filter row kh the
- * factors of pixel (oh, ow) are then KW*C neighbours, xt[oh*SH + kh*DH][ow*SW ...], and the next
- * pixel's are SW*C elements further: the tile reads b through shifted pointers and no im2col is
- * made. dy is packed into panels [pixel][mr].
+ * x is turned to channels last once, with its padding, in blocks of channels as wide as the tile
+ * (or all channels, where they are fewer): xt[block][row][column][c]. For filter row kh the factors of
+ * pixel (oh, ow) are then KW*width neighbours, xt[oh*SH + kh*DH][ow*SW ...], and the next pixel's
+ * are SW*width elements further: the tile reads b through shifted pointers, at stride 1 one vector
+ * after the other, and no im2col is made. dy is packed into panels [pixel][mr].
  *
  * The output is cut into units, rectangles of one image's pixels. As many units as fit the caches
  * form a band; for each band the threads first pack it together, then share out the columns
- * (kd, kh, kw*C) and rows (oc) of dw, so that no two of them add to the same element and no
+ * (block, kd, kh, kw*width) and rows (oc) of dw, so that no two of them add to the same element and no
  * reduction is needed. Sums live in `acc`, [column matrix][oc][columns], until the last band. */
 #include <string.h>
 
@@ -19,7 +20,7 @@
 
 /* Pixels summed in one call of the tile, about: from 256 to 1024 it hardly matters, fewer read and
  * write the sums too often (docs/performance.md). */
-enum { TILE_STEPS = 512 };
+enum { TILE_STEPS = 256 };
 
 typedef struct {
     fc_conv g;
@@ -27,6 +28,7 @@ typedef struct {
     const fc_kernels *t;
     int threads;
     ptrdiff_t itemsize, cg, ocg, mr;
+    ptrdiff_t width, blocks;     /* channels in a block, the last one filled up, and blocks */
     ptrdiff_t runs, run, acc_ld; /* columns of one (kd, kh): runs x run, kw outer, c inner */
     /* units: blocks of rows x columns, in every (image, depth) */
     ptrdiff_t unit_rows, unit_cols, row_blocks, col_blocks, units, band_units;
@@ -60,20 +62,40 @@ static unit unit_at(const grad_job *job, ptrdiff_t index) {
 
 /* ---- packing ------------------------------------------------------------------------------- */
 
-/* xt of one unit: [group][kd][row][column][c] */
+/* A run of columns of xt: the channels of one block, zeros behind the last one. */
+static void pack_x_block(const grad_job *job, const fc_copy *all, ptrdiff_t block, char *dst) {
+    fc_copy copy = *all;
+    copy.rows = FC_MIN(job->width, job->cg - block * job->width);
+    copy.src = (const char *)all->src + block * job->width * all->src_row * job->itemsize;
+    copy.dst = dst;
+    job->t->copy_2d(&copy);
+    if (copy.rows == job->width)
+        return;
+    static const double zero = 0;
+    const fc_copy fill = {.rows = all->cols,
+                          .cols = job->width - copy.rows,
+                          .src = &zero,
+                          .dst = dst + copy.rows * job->itemsize,
+                          .dst_row = job->width,
+                          .dst_col = 1};
+    job->t->copy_2d(&fill);
+}
+
+/* xt of one unit: [group][block][kd][row][column][c] */
 static void pack_x_row(const grad_job *job, ptrdiff_t unit_index, ptrdiff_t kd, ptrdiff_t row) {
     const fc_conv *g = &job->g;
     const unit u = unit_at(job, job->first_unit + unit_index);
     const ptrdiff_t id = u.od * g->stride[0] - g->pad[0] + kd * g->dilation[0];
     const ptrdiff_t ih = u.oh * g->stride[1] - g->pad[1] + row;
     const ptrdiff_t iw = u.ow * g->stride[2] - g->pad[2];
-    const size_t column_bytes = (size_t)(job->cg * job->itemsize);
+    const size_t column_bytes = (size_t)(job->width * job->itemsize);
     ptrdiff_t first = 0, last = 0;
     if (id >= 0 && id < g->in[0] && ih >= 0 && ih < g->in[1])
         fc_valid_range(iw, 1, job->x_cols, g->in[2], &first, &last);
-    for (ptrdiff_t group = 0; group < job->groups; group++) {
-        const ptrdiff_t at = ((group * g->kernel[0] + kd) * job->x_rows + row) * job->x_cols;
-        char *dst = job->xt + (unit_index * job->x_unit + at * job->cg) * job->itemsize;
+    for (ptrdiff_t slab = 0; slab < job->groups * job->blocks; slab++) {
+        const ptrdiff_t group = slab / job->blocks;
+        const ptrdiff_t at = ((slab * g->kernel[0] + kd) * job->x_rows + row) * job->x_cols;
+        char *dst = job->xt + (unit_index * job->x_unit + at * job->width) * job->itemsize;
         if (last == 0) {
             memset(dst, 0, (size_t)job->x_cols * column_bytes);
             continue;
@@ -81,7 +103,6 @@ static void pack_x_row(const grad_job *job, ptrdiff_t unit_index, ptrdiff_t kd, 
         memset(dst, 0, (size_t)first * column_bytes);
         memset(dst + (size_t)last * column_bytes, 0, (size_t)(job->x_cols - last) * column_bytes);
         const fc_copy copy = {
-            .rows = job->cg,
             .cols = last - first,
             .src =
                 fc_at(&job->x, job->t->itemsize, u.n, (job->first_group + group) * job->cg) +
@@ -89,11 +110,10 @@ static void pack_x_row(const grad_job *job, ptrdiff_t unit_index, ptrdiff_t kd, 
                     job->itemsize,
             .src_row = job->x.stride[1],
             .src_col = job->x.stride[4],
-            .dst = dst + (size_t)first * column_bytes,
             .dst_row = 1,
-            .dst_col = job->cg,
+            .dst_col = job->width,
         };
-        job->t->copy_2d(&copy);
+        pack_x_block(job, &copy, slab % job->blocks, dst + (size_t)first * column_bytes);
     }
 }
 
@@ -139,7 +159,7 @@ static void pack_task(void *context, ptrdiff_t task, int slot) {
 
 /* One panel of columns: where it starts in xt and in acc. */
 typedef struct {
-    ptrdiff_t group, kd, kh, run, column, vectors;
+    ptrdiff_t slab, kd, kh, run, column, vectors; /* slab: a block of a group */
 } column_panel;
 
 static ptrdiff_t panels_of_run(const grad_job *job) {
@@ -153,15 +173,15 @@ static column_panel column_panel_at(const grad_job *job, ptrdiff_t index) {
     p.run = index / panels % job->runs;
     p.kh = index / panels / job->runs % job->g.kernel[1];
     p.kd = index / panels / job->runs / job->g.kernel[1] % job->g.kernel[0];
-    p.group = index / panels / job->runs / job->g.kernel[1] / job->g.kernel[0];
+    p.slab = index / panels / job->runs / job->g.kernel[1] / job->g.kernel[0];
     p.vectors = fc_ceil_div(FC_MIN(job->t->nr, job->run - p.column), job->t->lanes);
     return p;
 }
 
-static char *acc_at(const grad_job *job, ptrdiff_t group, ptrdiff_t kd, ptrdiff_t kh, ptrdiff_t run,
+static char *acc_at(const grad_job *job, ptrdiff_t slab, ptrdiff_t kd, ptrdiff_t kh, ptrdiff_t run,
                     ptrdiff_t oc) {
     const ptrdiff_t matrix =
-        ((group * job->g.kernel[0] + kd) * job->g.kernel[1] + kh) * job->runs + run;
+        ((slab * job->g.kernel[0] + kd) * job->g.kernel[1] + kh) * job->runs + run;
     return job->acc + (matrix * job->ocs + oc) * job->acc_ld * job->itemsize;
 }
 
@@ -170,16 +190,16 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
                           ptrdiff_t oc_first, ptrdiff_t oc_last) {
     const fc_conv *g = &job->g;
     const unit u = unit_at(job, job->first_unit + unit_index);
-    const ptrdiff_t x_row = job->x_cols * job->cg;
+    const ptrdiff_t x_row = job->x_cols * job->width, group = p->slab / job->blocks;
     const ptrdiff_t xt_at =
         unit_index * job->x_unit +
-        ((p->group * g->kernel[0] + p->kd) * job->x_rows + p->kh * g->dilation[1]) * x_row +
-        p->run * g->dilation[2] * job->cg + p->column;
+        ((p->slab * g->kernel[0] + p->kd) * job->x_rows + p->kh * g->dilation[1]) * x_row +
+        p->run * g->dilation[2] * job->width + p->column;
     const ptrdiff_t rows_at_once = FC_MAX(1, TILE_STEPS / u.cols);
     fc_tile tile = {.k_inner = u.cols,
                     .vectors = p->vectors,
                     .a_row = 1,
-                    .b_step = g->stride[2] * job->cg,
+                    .b_step = g->stride[2] * job->width,
                     .b_row = g->stride[1] * x_row,
                     .ldc = job->acc_ld};
     for (ptrdiff_t row = 0; row < u.rows; row += rows_at_once) {
@@ -189,10 +209,10 @@ static void multiply_unit(const grad_job *job, const column_panel *p, ptrdiff_t 
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += job->mr) {
             tile.m = tile.a_step = FC_MIN(job->mr, job->ocs - oc);
             tile.a =
-                job->dyt + (unit_index * job->dy_unit +
-                            (p->group * job->ocs + oc) * u.rows * u.cols + row * u.cols * tile.m) *
+                job->dyt + (unit_index * job->dy_unit + (group * job->ocs + oc) * u.rows * u.cols +
+                            row * u.cols * tile.m) *
                                job->itemsize;
-            tile.c = acc_at(job, p->group, p->kd, p->kh, p->run, oc) + p->column * job->itemsize;
+            tile.c = acc_at(job, p->slab, p->kd, p->kh, p->run, oc) + p->column * job->itemsize;
             job->t->gemm_tile(&tile);
         }
     }
@@ -215,21 +235,23 @@ static void store_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t *stride = job->dw.stride;
     const ptrdiff_t channel = (job->first_group + group) * job->ocg + job->first_oc + oc;
     (void)slot;
-    for (ptrdiff_t kd = 0; kd < job->g.kernel[0]; kd++)
-        for (ptrdiff_t kh = 0; kh < job->g.kernel[1]; kh++) {
-            const fc_copy copy = {
-                .rows = job->g.kernel[2],
-                .cols = job->cg,
-                .src = acc_at(job, group, kd, kh, 0, oc),
-                .src_row = job->runs == 1 ? job->cg : job->ocs * job->acc_ld,
-                .src_col = 1,
-                .dst = fc_at(&job->dw, job->t->itemsize, channel, 0) +
-                       (kd * stride[2] + kh * stride[3]) * job->itemsize,
-                .dst_row = stride[4],
-                .dst_col = stride[1],
-            };
-            job->t->copy_2d(&copy);
-        }
+    for (ptrdiff_t i = 0; i < job->blocks * job->g.kernel[0] * job->g.kernel[1]; i++) {
+        const ptrdiff_t kh = i % job->g.kernel[1], kd = i / job->g.kernel[1] % job->g.kernel[0];
+        const ptrdiff_t block = i / job->g.kernel[1] / job->g.kernel[0];
+        const ptrdiff_t c = block * job->width;
+        const fc_copy copy = {
+            .rows = job->g.kernel[2],
+            .cols = FC_MIN(job->width, job->cg - c),
+            .src = acc_at(job, group * job->blocks + block, kd, kh, 0, oc),
+            .src_row = job->runs == 1 ? job->width : job->ocs * job->acc_ld,
+            .src_col = 1,
+            .dst = fc_at(&job->dw, job->t->itemsize, channel, c) +
+                   (kd * stride[2] + kh * stride[3]) * job->itemsize,
+            .dst_row = stride[4],
+            .dst_col = stride[1],
+        };
+        job->t->copy_2d(&copy);
+    }
 }
 
 /* ---- planning and the call ----------------------------------------------------------------- */
@@ -240,7 +262,7 @@ static int count_unit_elements(grad_job *job) {
     job->x_rows = (job->unit_rows - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
     job->x_cols = (job->unit_cols - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
     job->dy_unit = job->oc_chunk * job->group_chunk * job->unit_rows * job->unit_cols;
-    job->x_unit = job->cg * job->group_chunk * g->kernel[0];
+    job->x_unit = job->width * job->blocks * job->group_chunk * g->kernel[0];
     return fc_multiply(&job->x_unit, job->x_rows) && fc_multiply(&job->x_unit, job->x_cols) &&
            job->x_unit < PTRDIFF_MAX / 16;
 }
@@ -272,6 +294,15 @@ static fc_status plan_units(grad_job *job) {
     return FC_OK;
 }
 
+/* Blocks as wide as the tile, if filling the last one up does not cost more than they save. */
+static void plan_blocks(grad_job *job) {
+    const ptrdiff_t blocks = fc_ceil_div(job->cg, job->t->nr);
+    const ptrdiff_t width = fc_round_up(fc_ceil_div(job->cg, blocks), job->t->lanes);
+    const int pays = blocks > 1 && 8 * blocks * width <= 9 * job->cg;
+    job->blocks = pays ? blocks : 1;
+    job->width = pays ? width : job->cg;
+}
+
 static fc_status plan_job(grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t matrices = g->kernel[0] * g->kernel[1];
@@ -281,19 +312,20 @@ static fc_status plan_job(grad_job *job) {
     job->ocg = g->OC / g->G;
     job->mr = fc_ceil_div(job->ocg, fc_ceil_div(job->ocg, mr));
     job->runs = g->dilation[2] == 1 ? 1 : g->kernel[2];
-    job->run = job->cg * g->kernel[2] / job->runs;
+    plan_blocks(job);
+    job->run = job->width * g->kernel[2] / job->runs;
     job->acc_ld = fc_round_up(job->run, job->t->lanes);
     job->threads = fc_threads_for((double)g->N * (double)g->OC * (double)job->cg *
                                   (double)fc_volume(g->out) * (double)fc_volume(g->kernel));
-    fc_chunk_channels(g->G, job->ocg, matrices * job->runs * job->acc_ld,
+    fc_chunk_channels(g->G, job->ocg, job->blocks * matrices * job->runs * job->acc_ld,
                       (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->mr, &job->group_chunk,
                       &job->oc_chunk);
     return plan_units(job);
 }
 
 static void run_chunk(grad_job *job) {
-    const ptrdiff_t columns =
-        job->groups * job->g.kernel[0] * job->g.kernel[1] * job->runs * panels_of_run(job);
+    const ptrdiff_t columns = job->groups * job->blocks * job->g.kernel[0] * job->g.kernel[1] *
+                              job->runs * panels_of_run(job);
     const ptrdiff_t panels = fc_ceil_div(job->ocs, job->mr);
     /* few columns: cut the output channels too, to have some eight tasks a thread */
     job->oc_blocks = FC_MIN(panels, fc_ceil_div(8 * job->threads, columns));
@@ -311,7 +343,7 @@ static void run_chunk(grad_job *job) {
 }
 
 static size_t acc_bytes(const grad_job *job) {
-    return fc_align((size_t)(job->group_chunk * job->oc_chunk * job->g.kernel[0] *
+    return fc_align((size_t)(job->group_chunk * job->blocks * job->oc_chunk * job->g.kernel[0] *
                              job->g.kernel[1] * job->runs * job->acc_ld * job->itemsize));
 }
 

@@ -100,7 +100,7 @@ typedef struct {
     int depthwise;
     double gemm_cost, winograd_cost;
     ptrdiff_t tile_outputs; /* along one axis of Winograd's tile */
-    int threads; /* this and the next of Winograd's algorithm, if it is chosen */
+    int threads;            /* this and the next of Winograd's algorithm, if it is chosen */
     size_t workspace_bytes;
 } fc_choice;
 fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice);

@@ -163,7 +163,10 @@ fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice) {
     fc_plan_winograd(g, dtype, 0, &plan);
     choice->winograd_cost = winograd_cost(g, t, &plan);
     choice->tile_outputs = plan.m;
-    if (!choice->depthwise && choice->winograd_cost < choice->gemm_cost) {
+    /* below some work there is little to save, and plain sums are more precise */
+    const double work = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
+                        (double)(fc_volume(g->out) * fc_volume(g->kernel));
+    if (!choice->depthwise && work >= 1e6 && choice->winograd_cost < choice->gemm_cost) {
         choice->algo = FC_WINOGRAD;
         choice->threads = plan.threads;
         choice->workspace_bytes = plan.workspace_bytes;

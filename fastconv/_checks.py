@@ -149,9 +149,9 @@ def check_suits(op, algo, g):
     """Refuse Winograd's algorithm where it does not exist; `g` is a `_core.Conv`."""
     if algo == "winograd" and not g.suits_winograd:
         raise ValueError(
-            f"{op}: algo='winograd' needs 3x3 or 5x5 filters with stride 1 and dilation 1 on images "
-            f"of moderate width, but the convolution is {g.geometry}; algo='auto' takes it where "
-            "it pays"
+            f"{op}: algo='winograd' needs 3x3 or 5x5 filters with stride 1 and dilation 1 on "
+            f"images of moderate width, but the convolution is {g.geometry}; algo='auto' takes it "
+            "where it pays"
         )
 
 

@@ -117,11 +117,14 @@ FULL = {"sse2": "%xmm", "avx2": "%ymm", "avx512": "%zmm"}
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("isa", TILES)
 def test_full_tile_lives_in_registers(functions, isa, dtype):
-    """One multiplication for each accumulator in the one loop, and no vector on the stack."""
+    """One multiplication for each accumulator in a loop, and no vector on the stack.
+
+    GCC may copy the loop for steps of one element.
+    """
     rows, multiply = TILES[isa]
     code = functions[f"fc_tile_{rows}x2_{dtype}_{isa}"]
     products = [i for i in code if i.startswith(multiply)]
-    assert len(products) == rows * 2
+    assert len(products) in (rows * 2, rows * 4)
     assert all(FULL[isa] in i for i in products)
     moves = [i for i in code if i.split()[0].lstrip("v").startswith(("movu", "mova"))]
     assert [i for i in moves if FULL[isa] in i and "(%rsp)" in i] == []

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import ConvCase, assert_sums_close, parametrize, uniform
+from cases import WINOGRAD_SLACK, ConvCase, assert_sums_close, parametrize, uniform
 
 import fastconv
 import fastconv.reference as R
@@ -48,7 +48,8 @@ def calls(case, dtype, rng):
 def test_any_number_of_threads_gives_right_results_and_always_the_same(case, threads, dtype, rng):
     for call, terms, factors, bias in calls(case, dtype, rng):
         first = call(F)
-        assert_sums_close(first, call(R), terms, *factors, bias=bias)
+        # Winograd's algorithm, which auto takes for some of these, is less precise
+        assert_sums_close(first, call(R), WINOGRAD_SLACK * terms, *factors, bias=bias)
         for _ in range(5):
             assert call(F).tobytes() == first.tobytes()
 
