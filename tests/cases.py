@@ -227,7 +227,7 @@ LARGE_CONV_CASES = [
     ConvCase("361-taps", (1, 1, 20, 20), 5, (19, 19)),
     ConvCase("343-taps", (1, 2, 9, 8, 10), 5, (7, 7, 7), padding=(1, 0, 2)),
     ConvCase("pixel-blocks", (2, 6, 47, 53), 13, (3, 3)),
-    ConvCase("filter-blocks", (1, 150, 3, 1), 389, (3, 3), padding=1),
+    ConvCase("filter-blocks", (1, 150, 2, 1), 389, (3, 3), padding=1),
     ConvCase("tiny-maps", (67, 19, 2, 2), 29, (3, 3), padding=1),
     ConvCase("one-pixel-maps", (131, 67, 1, 1), 71, (1, 1)),
     ConvCase("16-MB-of-weights", (1, 1024, 4, 4), 600, (3, 3), padding=1),

@@ -359,7 +359,8 @@ def conv2d_weight_grad(
     w_shape : tuple of int
         Shape of the filters, (OC, C // groups, KH, KW).
     stride, padding, dilation, groups, layout, fit, algo
-        As in `conv2d`.
+        As in `conv2d`. The gradient of the filters has no Winograd form here: where Winograd's
+        algorithm could compute the forward pass, algo="winograd" takes the implicit GEMM for it.
 
     Returns
     -------
@@ -444,7 +445,8 @@ def conv2d_backward(
     x, w : ndarray
         Input and filters of the convolution.
     stride, padding, dilation, groups, layout, fit, algo
-        As in `conv2d`.
+        As in `conv2d`. The gradient of the filters has no Winograd form here: where Winograd's
+        algorithm could compute the forward pass, algo="winograd" takes the implicit GEMM for it.
     needs : iterable of {"x", "w", "b"}, optional
         The gradients to compute; a first layer has no use for dx.
 
