@@ -5,7 +5,7 @@
 
 #include "plan.h"
 
-enum { POSITIONS = 36, EDGE = 6, MOST_TILES = 64 };
+enum { POSITIONS = 36, EDGE = 6, MOST_TILES = 64, LEAST_CHANNELS = 24 };
 
 /* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g) {
@@ -163,10 +163,12 @@ fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice) {
     fc_plan_winograd(g, dtype, 0, &plan);
     choice->winograd_cost = winograd_cost(g, t, &plan);
     choice->tile_outputs = plan.m;
-    /* below some work there is little to save, and plain sums are more precise */
+    /* Below some work there is little to save. Sums over few channels are so precise that Winograd's
+     * error would be more than 2.5 times theirs (docs/performance.md). */
     const double work = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
                         (double)(fc_volume(g->out) * fc_volume(g->kernel));
-    if (!choice->depthwise && work >= 1e6 && choice->winograd_cost < choice->gemm_cost) {
+    const int precise = g->C / g->G >= LEAST_CHANNELS;
+    if (!choice->depthwise && precise && work >= 1e6 && choice->winograd_cost < choice->gemm_cost) {
         choice->algo = FC_WINOGRAD;
         choice->threads = plan.threads;
         choice->workspace_bytes = plan.workspace_bytes;

@@ -79,6 +79,8 @@ def _reason(plan):
     ratio = f"by estimate {winograd / gemm:.2f} times the work of the GEMM, transforms included"
     if plan["algorithm"] == "winograd":
         return f"Winograd's tiles of {m}x{m} outputs take {ratio}"
+    if winograd < gemm:
+        return "the direct sum is more precise where channels are few, or there is little to save"
     return f"Winograd's tiles of {m}x{m} outputs would take {ratio}"
 
 
