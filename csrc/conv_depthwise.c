@@ -110,11 +110,6 @@ static void init_windows(fc_windows *w, const fc_conv *g, const fc_array *x, con
     fc_windows_init(w, &windows, &image, t);
 }
 
-static int depthwise_threads(const fc_conv *g) {
-    return fc_threads_for((double)g->N * (double)g->OC * (double)fc_volume(g->out) *
-                          (double)fc_volume(g->kernel));
-}
-
 fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                             ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
     const fc_status status = fc_conv_check(g);
@@ -126,7 +121,7 @@ fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x,
     fc_tidy_width(&job.y, g->out);
     init_windows(&job.w, g, x, job.t);
     job.slot_bytes = scratch_bytes(&job);
-    const int threads = depthwise_threads(g);
+    const int threads = fc_threads_for(fc_multiply_adds(g));
     job.scratch = fc_workspace_acquire((size_t)threads * job.slot_bytes);
     if (!job.scratch)
         return FC_NO_MEMORY;
@@ -223,7 +218,7 @@ static void filter_task(void *context, ptrdiff_t oc, int slot) {
 fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *x, const fc_array *dw) {
     grad_job job = {.g = *g, .dy = *dy, .dw = *dw, .t = fc_table(dtype)};
-    const int threads = depthwise_threads(g);
+    const int threads = fc_threads_for(fc_multiply_adds(g));
     fc_tidy_width(&job.dy, g->out);
     init_windows(&job.w, g, x, job.t);
     job.slot_bytes = grad_scratch_bytes(&job);

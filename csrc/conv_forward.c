@@ -124,7 +124,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     const int last = b->channel + b->channels == job->g.C / job->g.G &&
                      b->tap + b->taps == fc_volume(job->g.kernel);
     const fc_init start = swapped ? FC_INIT_BIAS_COLUMNS : FC_INIT_BIAS;
-    fc_tile tile = {.k_outer = 1, .k_inner = sum, .b_step = job->t->nr, .a_row = 1};
+    fc_tile tile = {.k_outer = 1, .k_inner = sum, .b_step = job->t->nr};
     tile.init = !first ? FC_INIT_LOAD : job->bias ? start : FC_INIT_ZERO;
     tile.relu = last && job->relu;
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
@@ -132,12 +132,17 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         const ptrdiff_t channel = group * (job->g.OC / job->g.G) + oc;
         const ptrdiff_t ocs = FC_MIN(plan->oc_panel, oc_last - oc);
         const char *weights = s->weights, *image = s->image;
-        if (plan->weights_in_tasks)
+        tile.a_row = 1;
+        tile.a_step = swapped ? plan->image_pitch : ocs;
+        if (plan->weights == FC_WEIGHTS_IN_TASKS) {
             fc_pack_weight_panel(job, group, b, oc, ocs, s->weights);
-        else if (plan->weights_direct)
+        } else if (plan->weights == FC_WEIGHTS_DIRECT) {
             weights = weights_at(job, group, b, oc);
-        else
+            tile.a_row = job->w.stride[0];
+            tile.a_step = 1;
+        } else {
             weights = fc_weight_panel(job, group, b, oc);
+        }
         tile.bias = job->packed_bias + channel * itemsize;
         for (ptrdiff_t p = 0; p < panels; p++) {
             const ptrdiff_t pixels = places[p].pixels;
@@ -145,11 +150,6 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
-            tile.a_step = swapped ? plan->image_pitch : ocs;
-            if (plan->weights_direct) {
-                tile.a_row = job->w.stride[0];
-                tile.a_step = 1;
-            }
             run_tile(job, &tile, channel, ocs, &places[p], stored, last);
             image += (swapped ? pixels : sum * plan->image_pitch) * itemsize;
             if (stored)
@@ -192,9 +192,8 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     for (ptrdiff_t p = start; p < end; p += places[panels++].pixels) {
         const ptrdiff_t left = end - p;
         /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
-        const ptrdiff_t pixels = plan->swapped
-                                     ? fc_ceil_div(left, fc_ceil_div(left, plan->pixel_panel))
-                                     : FC_MIN(left, plan->pixel_panel);
+        const ptrdiff_t pixels =
+            plan->swapped ? fc_even_part(left, plan->pixel_panel) : FC_MIN(left, plan->pixel_panel);
         const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, s.segments + used);
         places[panels] = place_panel(job, s.segments + used, count);
         used += count;
@@ -214,7 +213,7 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
 /* ---- the call ------------------------------------------------------------------------------ */
 
 static void run_chunk(fc_conv_job *job) {
-    if (!job->plan.weights_in_tasks && !job->plan.weights_direct) {
+    if (job->plan.weights == FC_WEIGHTS_PACKED) {
         /* a few filters are packed sooner than a second thread wakes */
         const double elements = (double)job->groups * (double)job->ocs *
                                 (double)(job->g.C / job->g.G * fc_volume(job->g.kernel));
@@ -275,11 +274,8 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
     if (status || g->N == 0)
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
-    if (algo == FC_AUTO) {
-        fc_choice choice;
-        fc_choose_algo(g, dtype, &choice);
-        algo = choice.algo;
-    }
+    if (algo == FC_AUTO)
+        algo = fc_choose_algo(g, dtype).algo;
     if (algo == FC_WINOGRAD)
         return fc_conv_winograd(&limited, dtype, x, w, w_group, bias, y, relu);
     if (fc_is_depthwise(g))

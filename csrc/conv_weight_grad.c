@@ -306,17 +306,15 @@ static void plan_blocks(grad_job *job) {
 static fc_status plan_job(grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t matrices = g->kernel[0] * g->kernel[1];
-    const ptrdiff_t mr = job->t->mr;
     job->itemsize = (ptrdiff_t)job->t->itemsize;
     job->cg = g->C / g->G;
     job->ocg = g->OC / g->G;
-    job->mr = fc_ceil_div(job->ocg, fc_ceil_div(job->ocg, mr));
+    job->mr = fc_even_part(job->ocg, job->t->mr);
     job->runs = g->dilation[2] == 1 ? 1 : g->kernel[2];
     plan_blocks(job);
     job->run = job->width * g->kernel[2] / job->runs;
     job->acc_ld = fc_round_up(job->run, job->t->lanes);
-    job->threads = fc_threads_for((double)g->N * (double)g->OC * (double)job->cg *
-                                  (double)fc_volume(g->out) * (double)fc_volume(g->kernel));
+    job->threads = fc_threads_for(fc_multiply_adds(g));
     fc_chunk_channels(g->G, job->ocg, job->blocks * matrices * job->runs * job->acc_ld,
                       (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->mr, &job->group_chunk,
                       &job->oc_chunk);

@@ -20,7 +20,7 @@
 
 #include "conv_job.h"
 
-enum { POSITIONS = 36, EDGE = 6 };
+enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE };
 
 typedef struct {
     fc_conv g;
@@ -28,8 +28,7 @@ typedef struct {
     const fc_array *bias;
     int relu;
     const fc_kernels *t;
-    const char *prepared; /* U of all groups, or NULL */
-    fc_conv_job pack;     /* what fc_pack_weight_panel needs */
+    fc_conv_job pack; /* what fc_pack_weight_panel needs */
     fc_wino_plan plan;
     char *u, *v, *slots;
     ptrdiff_t group, first_row, rows; /* at work: tile rows of all images */
@@ -41,11 +40,6 @@ static ptrdiff_t itemsize_of(const wino_job *job) {
 }
 
 /* ---- filters ------------------------------------------------------------------------------- */
-
-/* Elements between two positions of a transformed panel: vectors spill behind its end. */
-static ptrdiff_t panel_step(ptrdiff_t channels, ptrdiff_t filters, const fc_kernels *t) {
-    return fc_spread(channels * filters + t->lanes, t->itemsize);
-}
 
 /* [position][channel][filter] of `ocs` <= oc_panel filters from oc and some channels. `packed` has
  * room for their taps and a vector. */
@@ -59,7 +53,7 @@ static void transform_panel(const wino_job *job, ptrdiff_t oc, ptrdiff_t ocs, pt
                                      .filters = ocs,
                                      .src = packed,
                                      .dst = dst,
-                                     .dst_step = panel_step(channels, ocs, job->t)};
+                                     .dst_step = fc_wino_panel_step(channels, ocs, job->t)};
     job->t->wino_weights(&weights);
 }
 
@@ -67,10 +61,9 @@ static ptrdiff_t panel_of(const wino_job *job, ptrdiff_t oc) {
     return FC_MIN(job->plan.oc_panel, job->g.OC / job->g.G - oc);
 }
 
-/* Where U of the panel at oc starts in a chunk that starts at first_oc. */
-static ptrdiff_t panel_offset(const wino_job *job, ptrdiff_t first_oc, ptrdiff_t oc) {
-    const ptrdiff_t panel = POSITIONS * panel_step(job->g.C / job->g.G, job->plan.oc_panel, job->t);
-    return (oc - first_oc) / job->plan.oc_panel * panel * itemsize_of(job);
+/* U of the panel that has `filters` before it in u. */
+static char *panel_at(const wino_job *job, char *u, ptrdiff_t filters) {
+    return u + filters / job->plan.oc_panel * job->plan.u_panel_bytes;
 }
 
 typedef struct {
@@ -93,7 +86,7 @@ static void weights_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t oc = job->first_oc + task * job->plan.oc_panel;
     const scratch s = carve_scratch(job, slot);
     transform_panel(job, oc, panel_of(job, oc), 0, job->g.C / job->g.G, s.packed,
-                    job->u + panel_offset(job, job->first_oc, oc));
+                    panel_at(job, job->u, oc - job->first_oc));
 }
 
 /* ---- image --------------------------------------------------------------------------------- */
@@ -158,9 +151,9 @@ static void image_task(void *context, ptrdiff_t channel, int slot) {
 
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* M of a block of tiles and of output channels, from some channels. */
+/* M of a block of tiles and of output channels, whose U it gets, from some channels. */
 static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdiff_t oc_first,
-                     ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, const scratch *s) {
+                     ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, char *u, char *m) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
     fc_tile product = {.k_outer = 1,
@@ -171,18 +164,16 @@ static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdi
                        .init = channel ? FC_INIT_LOAD : FC_INIT_ZERO};
     for (ptrdiff_t p = 0; p < POSITIONS; p++) {
         const char *v = v_at(job, tile, channel) + p * plan->v_step * itemsize;
-        char *m = s->m + p * plan->m_step * itemsize;
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
-            const ptrdiff_t ocs = panel_of(job, oc), step = panel_step(channels, ocs, job->t);
-            const char *u = plan->u_in_tasks
-                                ? s->u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes
-                                : job->u + panel_offset(job, job->first_oc, oc);
+            const ptrdiff_t ocs = panel_of(job, oc),
+                            step = fc_wino_panel_step(channels, ocs, job->t);
             product.m = product.a_step = ocs;
-            product.a = u + p * step * itemsize;
+            product.a = panel_at(job, u, oc - oc_first) + p * step * itemsize;
             for (ptrdiff_t t = 0; t < tiles; t += nr) {
                 product.vectors = fc_ceil_div(FC_MIN(tiles - t, nr), job->t->lanes);
                 product.b = v + t * itemsize;
-                product.c = m + ((oc - oc_first) * plan->tile_block + t) * itemsize;
+                product.c =
+                    m + (p * plan->m_step + (oc - oc_first) * plan->tile_block + t) * itemsize;
                 job->t->gemm_tile(&product);
             }
         }
@@ -232,13 +223,14 @@ static void product_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
     const scratch s = carve_scratch(job, slot);
+    char *u = plan->u_in_tasks ? s.u : panel_at(job, job->u, oc_first - job->first_oc);
     for (ptrdiff_t channel = 0; channel < channels; channel += plan->channel_block) {
         const ptrdiff_t count = FC_MIN(plan->channel_block, channels - channel);
         if (plan->u_in_tasks)
             for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel)
                 transform_panel(job, oc, panel_of(job, oc), channel, count, s.packed,
-                                s.u + (oc - oc_first) / plan->oc_panel * plan->u_panel_bytes);
-        multiply(job, tile, tiles, oc_first, oc_last, channel, count, &s);
+                                panel_at(job, u, oc - oc_first));
+        multiply(job, tile, tiles, oc_first, oc_last, channel, count, u, s.m);
     }
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc++) {
         const ptrdiff_t all = job->group * (job->g.OC / job->g.G) + oc;
@@ -256,10 +248,7 @@ static void product_task(void *context, ptrdiff_t task, int slot) {
 static void run_chunk(wino_job *job) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t rows = job->g.N * plan->tile_rows;
-    if (job->prepared)
-        job->u = (char *)job->prepared + job->group * plan->u_group_bytes +
-                 panel_offset(job, 0, job->first_oc);
-    else if (!plan->u_in_tasks)
+    if (!plan->u_in_tasks)
         fc_parallel_for(plan->threads, fc_ceil_div(job->ocs, plan->oc_panel), weights_task, job);
     for (job->first_row = 0; job->first_row < rows; job->first_row += plan->band_rows) {
         job->rows = FC_MIN(plan->band_rows, rows - job->first_row);
@@ -277,7 +266,7 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
     job.t = fc_table(dtype);
     fc_tidy_width(&job.x, g->in);
     fc_tidy_width(&job.y, g->out);
-    fc_status status = fc_plan_winograd(g, dtype, 0, &job.plan);
+    const fc_status status = fc_plan_winograd(g, dtype, &job.plan);
     if (status)
         return status;
     job.pack.g = *g;
@@ -287,7 +276,6 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
     job.u = fc_workspace_acquire(job.plan.workspace_bytes);
     if (!job.u)
         return FC_NO_MEMORY;
-    char *workspace = job.u;
     job.v = job.u + job.plan.u_bytes;
     job.slots = job.v + job.plan.v_bytes;
     for (job.group = 0; job.group < g->G; job.group++)
@@ -295,6 +283,6 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
             job.ocs = FC_MIN(job.plan.oc_chunk, g->OC / g->G - job.first_oc);
             run_chunk(&job);
         }
-    fc_workspace_release(workspace);
+    fc_workspace_release(job.u);
     return FC_OK;
 }

@@ -54,6 +54,10 @@ fc_status fc_pool_check(const fc_pool *g);
 
 /* ---- convolution ----------------------------------------------------------------------- */
 
+/* Weights are packed once a call; or, in one pixel block, where they are used, once; or the tile reads
+ * them as they stand. */
+typedef enum { FC_WEIGHTS_PACKED, FC_WEIGHTS_IN_TASKS, FC_WEIGHTS_DIRECT } fc_weights_use;
+
 /* What a convolution will do: chosen by fc_plan_conv from the geometry, the kernels' tile sizes,
  * the caches and the thread count alone, so that the same call always sums in the same order.
  *
@@ -62,8 +66,7 @@ fc_status fc_pool_check(const fc_pool *g);
  * and channels-last outputs are written in whole vectors. */
 typedef struct {
     int swapped;
-    int weights_direct;   /* the tile reads the weights as they stand */
-    int weights_in_tasks; /* one pixel block: weights are packed where they are used, once */
+    fc_weights_use weights;
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
     ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
     ptrdiff_t image_pitch;               /* elements from one k to the next in the packed image */
@@ -89,6 +92,10 @@ fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const 
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx);
 
+fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                              const fc_array *x, const fc_array *dw);
+fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);
+
 /* Whether Winograd's algorithm can compute this convolution: 3x3 or 5x5 filters, stride 1, no
  * dilation, one plane. */
 int fc_winograd_suits(const fc_conv *g);
@@ -100,13 +107,9 @@ typedef struct {
     int depthwise;
     double gemm_cost, winograd_cost;
     ptrdiff_t tile_outputs; /* along one axis of Winograd's tile */
-    int threads;            /* this and the next of Winograd's algorithm, if it is chosen */
-    size_t workspace_bytes;
+    size_t winograd_bytes;  /* scratch memory of Winograd's algorithm */
 } fc_choice;
-fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice);
-fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
-                              const fc_array *x, const fc_array *dw);
-fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype); /* g has passed fc_conv_check */
 
 /* The loops of the lecture, one thread. */
 fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,

@@ -19,6 +19,15 @@ ptrdiff_t fc_round_up(ptrdiff_t a, ptrdiff_t b) {
     return fc_ceil_div(a, b) * b;
 }
 
+ptrdiff_t fc_even_part(ptrdiff_t size, ptrdiff_t most) {
+    return fc_ceil_div(size, fc_ceil_div(size, most));
+}
+
+double fc_multiply_adds(const fc_conv *g) {
+    return (double)g->N * (double)g->OC * (double)(g->C / g->G) * (double)fc_volume(g->out) *
+           (double)fc_volume(g->kernel);
+}
+
 int fc_multiply(ptrdiff_t *product, ptrdiff_t factor) {
     return !__builtin_mul_overflow(*product, factor, product);
 }

@@ -125,11 +125,15 @@ void fc_array_bounds(const fc_array *a, const ptrdiff_t size[FC_SPATIAL + 2], si
 
 ptrdiff_t fc_ceil_div(ptrdiff_t a, ptrdiff_t b);
 ptrdiff_t fc_round_up(ptrdiff_t a, ptrdiff_t b);
+/* Parts of equal size, at most `most`: 64 output channels are 5 panels of 13, not 4 of 14 and 8. */
+ptrdiff_t fc_even_part(ptrdiff_t size, ptrdiff_t most);
 int fc_multiply(ptrdiff_t *product, ptrdiff_t factor); /* 0 when it would overflow */
 
 static inline ptrdiff_t fc_volume(const ptrdiff_t size[FC_SPATIAL]) {
     return size[0] * size[1] * size[2];
 }
+
+double fc_multiply_adds(const fc_conv *g);
 
 /* Whether the spatial axes can be walked as one axis with the width's stride. */
 int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]);

@@ -21,22 +21,16 @@ static ptrdiff_t sum_target(const fc_kernels *t, int swapped) {
 }
 
 static void plan_sum(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
-    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel),
-                    target = sum_target(t, plan->swapped);
+    const ptrdiff_t channels = g->C / g->G, taps = fc_volume(g->kernel);
+    const ptrdiff_t target = sum_target(t, plan->swapped);
     plan->tap_block = taps <= 2 * target ? taps : target;
-    ptrdiff_t block = FC_MAX(1, target / taps);
-    block = fc_ceil_div(channels, fc_ceil_div(channels, block)); /* blocks of equal size */
+    const ptrdiff_t block = fc_even_part(channels, FC_MAX(1, target / taps));
     plan->channel_block = plan->tap_block < taps ? 1 : block;
 }
 
 /* Vector FMAs for one step of the summed axis, if `along` elements lie along the vectors. */
 static double step_cost(ptrdiff_t along, ptrdiff_t across, const fc_kernels *t) {
     return (double)fc_ceil_div(along, t->lanes) * (double)across;
-}
-
-/* Panels of equal width: 64 output channels are 5 panels of 13, not 4 of 14 and one of 8. */
-static ptrdiff_t even_panel(ptrdiff_t size, ptrdiff_t most) {
-    return fc_ceil_div(size, fc_ceil_div(size, most));
 }
 
 static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
@@ -46,15 +40,14 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
     /* Swapped, weights must be packed, at 0.6 FMAs for each, where the tile could have read them. */
     plan->swapped = channels_last ? swapped < 1.2 * usual
                                   : 1.05 * swapped + (weight_row ? 0.6 * (double)ocs : 0) < usual;
-    plan->oc_panel = plan->swapped ? t->nr : even_panel(ocs, t->mr);
-    plan->pixel_panel = plan->swapped ? even_panel(pixels, t->mr) : t->nr;
+    plan->oc_panel = plan->swapped ? t->nr : fc_even_part(ocs, t->mr);
+    plan->pixel_panel = plan->swapped ? fc_even_part(pixels, t->mr) : t->nr;
     plan->tiles_in_scratch = plan->swapped && !channels_last;
 }
 
 /* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
  * run, and not more than four of a tile's rows share a set of the first-level cache. */
-static int plan_weights_direct(const fc_kernels *t, ptrdiff_t weight_row,
-                               const fc_conv_plan *plan) {
+static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const fc_conv_plan *plan) {
     enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
     if (plan->swapped || !weight_row)
         return 0;
@@ -76,7 +69,7 @@ static ptrdiff_t most_panels(const fc_kernels *t, const fc_conv_plan *plan) {
 
 /* Where the filters outweigh the image, a task takes all pixels and some output channels: it needs
  * each weight once, right after packing it, and packed weights never leave the caches. */
-static int plan_weights_in_tasks(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
+static int weights_fit_tasks(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
     const ptrdiff_t pixels = g->N * fc_volume(g->out);
     return fc_ceil_div(pixels, plan->pixel_panel) <= most_panels(t, plan) &&
            pixels * plan->threads <= 2 * g->OC;
@@ -92,7 +85,7 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     /* vector operations a step: of the tile, and some 6 to pack a panel of the image */
     const double tile = 2.0 * (double)(plan->swapped ? plan->pixel_panel : plan->oc_panel);
     ptrdiff_t best_pixels = FC_MIN(panels, most), best_oc = oc_panels;
-    if (plan->weights_in_tasks) {
+    if (plan->weights == FC_WEIGHTS_IN_TASKS) {
         best_oc = fc_ceil_div(oc_panels, FC_MIN(oc_panels, 4 * plan->threads));
     } else if (plan->threads > 1) {
         double best = -1;
@@ -127,16 +120,16 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrd
     if (status)
         return status;
     const fc_kernels *t = fc_table(dtype);
-    plan->multiply_adds = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
-                          (double)fc_volume(g->out) * (double)fc_volume(g->kernel);
+    plan->multiply_adds = fc_multiply_adds(g);
     plan->threads = fc_threads_for(plan->multiply_adds);
     plan_tile(g, t, channels_last, weight_row, plan);
     plan_sum(g, t, plan);
-    plan->weights_direct = plan_weights_direct(t, weight_row, plan);
-    plan->weights_in_tasks = !plan->weights_direct && plan_weights_in_tasks(g, t, plan);
+    plan->weights = weights_are_direct(t, weight_row, plan) ? FC_WEIGHTS_DIRECT
+                    : weights_fit_tasks(g, t, plan)         ? FC_WEIGHTS_IN_TASKS
+                                                            : FC_WEIGHTS_PACKED;
     plan->group_chunk = g->G;
     plan->oc_chunk = g->OC / g->G;
-    if (!plan->weights_in_tasks && !plan->weights_direct)
+    if (plan->weights == FC_WEIGHTS_PACKED)
         fc_chunk_channels(g->G, g->OC / g->G, g->C / g->G * fc_volume(g->kernel),
                           (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->oc_panel,
                           &plan->group_chunk, &plan->oc_chunk);
@@ -175,8 +168,7 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
     const ptrdiff_t sum = g->C / g->G * fc_volume(g->kernel);
     const ptrdiff_t ocs = fc_packed_channels(plan, plan->oc_chunk);
     const size_t packed = (size_t)(plan->group_chunk * ocs * sum) * itemsize;
-    return (plan->weights_in_tasks || plan->weights_direct ? 0 : fc_align(packed)) +
-           fc_bias_bytes(g, itemsize);
+    return (plan->weights == FC_WEIGHTS_PACKED ? fc_align(packed) : 0) + fc_bias_bytes(g, itemsize);
 }
 
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
@@ -191,7 +183,9 @@ size_t fc_segments_bytes(const fc_conv_plan *plan) {
 
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
     const ptrdiff_t sum = plan->channel_block * plan->tap_block;
-    return plan->weights_in_tasks ? fc_align((size_t)(plan->oc_panel * sum) * itemsize) : 0;
+    return plan->weights == FC_WEIGHTS_IN_TASKS
+               ? fc_align((size_t)(plan->oc_panel * sum) * itemsize)
+               : 0;
 }
 
 /* Packed image block, segments of its panels, a panel of weights, tiles. */

@@ -27,6 +27,15 @@ size_t fc_segments_bytes(const fc_conv_plan *plan);
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize);
 
+/* Winograd's tiles are 6 x 6. */
+enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
+
+/* Elements between two positions of a panel of transformed filters: vectors spill behind its end. */
+static inline ptrdiff_t fc_wino_panel_step(ptrdiff_t channels, ptrdiff_t filters,
+                                           const fc_kernels *t) {
+    return fc_spread(channels * filters + t->lanes, t->itemsize);
+}
+
 /* Winograd's F(m x m, r x r): see conv_winograd.c for what the blocks are. */
 typedef struct {
     ptrdiff_t m, r;
@@ -38,12 +47,12 @@ typedef struct {
     int u_in_tasks; /* filters are transformed where they are used, once */
     int threads;
     ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
-    ptrdiff_t u_group_bytes, u_panel_bytes;
+    ptrdiff_t u_panel_bytes;          /* transformed filters of one panel, channel_block channels */
     size_t packed_bytes, u_slot_bytes, m_bytes, slot_bytes;
     size_t u_bytes, v_bytes, workspace_bytes;
 } fc_wino_plan;
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan);
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan);
 
 /* A run of output pixels that lie in one row: lane is its first place in the panel. */
 typedef struct {

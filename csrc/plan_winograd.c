@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * When Winograd's algorithm can compute a convolution, when it should, and with which blocking. No
  * state, no clock. */
-#include <string.h>
-
 #include "plan.h"
 
-enum { POSITIONS = 36, EDGE = 6, MOST_TILES = 64, LEAST_CHANNELS = 24 };
+enum { POSITIONS = FC_WINO_POSITIONS, MOST_TILES = 64, LEAST_CHANNELS = 24 };
 
 /* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g) {
@@ -52,11 +50,11 @@ static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsiz
         FC_MIN(fc_ceil_div(12, plan->oc_panel), fc_ceil_div(ocs, plan->oc_panel));
     plan->oc_block = panels * plan->oc_panel;
     const ptrdiff_t fit = FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
-    plan->channel_block = fc_ceil_div(channels, fc_ceil_div(channels, fit));
+    plan->channel_block = fc_even_part(channels, fit);
     plan->oc_chunk = ocs;
 }
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, lanes = t->lanes;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
@@ -66,28 +64,24 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
     plan->r = g->kernel[1];
     plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
     plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
-    plan->threads = fc_threads_for((double)g->N * (double)g->OC * (double)channels *
-                                   (double)fc_volume(g->out) * (double)fc_volume(g->kernel));
+    plan->threads = fc_threads_for(fc_multiply_adds(g));
     const ptrdiff_t rows = FC_MAX(1, g->N * plan->tile_rows);
     const ptrdiff_t row_bytes = POSITIONS * channels * plan->tile_cols * itemsize;
-    const ptrdiff_t bands = fc_ceil_div(rows, FC_MAX(1, band_budget() / row_bytes));
-    plan->band_rows = fc_ceil_div(rows, bands);
+    plan->band_rows = fc_even_part(rows, FC_MAX(1, band_budget() / row_bytes));
     const ptrdiff_t tiles = plan->band_rows * plan->tile_cols;
     plan->tile_block = fc_round_up(FC_MIN(tiles, MOST_TILES), lanes);
     plan->tile_pitch = plan->tile_block + lanes;
     const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
-    plan->oc_panel = fc_ceil_div(ocs, fc_ceil_div(ocs, t->mr));
+    plan->oc_panel = fc_even_part(ocs, t->mr);
 
-    const ptrdiff_t panel =
-        POSITIONS * fc_spread(channels * plan->oc_panel + lanes, t->itemsize) * itemsize;
-    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
-    plan->u_group_bytes = panels * panel;
-    plan->u_in_tasks = !prepared && plan->band_rows >= rows && blocks == 1;
+    plan->u_in_tasks = plan->band_rows >= rows && blocks == 1;
     if (plan->u_in_tasks) {
         plan_u_in_tasks(channels, ocs, itemsize, plan);
     } else {
-        const ptrdiff_t most = prepared ? panels : (ptrdiff_t)fc_chunk_bytes() / panel;
-        plan->oc_chunk = FC_MIN(ocs, FC_MAX(1, most) * plan->oc_panel);
+        const ptrdiff_t panel =
+            POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
+        const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
+        plan->oc_chunk = FC_MIN(ocs, most * plan->oc_panel);
         plan->channel_block = channels;
         plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
     }
@@ -101,20 +95,20 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
     plan->split_rows =
         FC_MAX(1, FC_MIN(tile_rows, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / (plan->m * split_row)));
     plan->row_pitch = plan->m * plan->tile_cols;
-    const size_t split = (size_t)((plan->m * plan->split_rows + EDGE) * split_row);
+    const size_t split = (size_t)((plan->m * plan->split_rows + FC_WINO_EDGE) * split_row);
     const size_t packed =
         (size_t)((plan->channel_block * plan->oc_panel * plan->r * plan->r + lanes) * itemsize);
     plan->packed_bytes = fc_align(FC_MAX(split, packed));
     plan->u_panel_bytes =
-        POSITIONS * itemsize * fc_spread(plan->channel_block * plan->oc_panel + lanes, t->itemsize);
-    plan->u_slot_bytes =
-        plan->u_in_tasks ? (size_t)(plan->oc_block / plan->oc_panel * plan->u_panel_bytes) : 0;
+        POSITIONS * fc_wino_panel_step(plan->channel_block, plan->oc_panel, t) * itemsize;
+    const size_t u_bytes =
+        (size_t)(fc_ceil_div(plan->u_in_tasks ? plan->oc_block : plan->oc_chunk, plan->oc_panel) *
+                 plan->u_panel_bytes);
+    plan->u_bytes = plan->u_in_tasks ? 0 : u_bytes;
+    plan->u_slot_bytes = plan->u_in_tasks ? u_bytes : 0;
     plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
     plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
                        fc_align((size_t)(plan->m * plan->row_pitch * itemsize));
-    plan->u_bytes = plan->u_in_tasks || prepared
-                        ? 0
-                        : fc_align((size_t)(plan->oc_chunk / plan->oc_panel * panel + panel));
     plan->v_bytes = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
     plan->workspace_bytes =
         plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
@@ -147,31 +141,20 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
                            row_vectors * (300 * channels + 500 * ocs) + 400 * channels * panels);
 }
 
-fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice) {
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype) {
     const fc_kernels *t = fc_table(dtype);
-    const fc_status status = fc_conv_check(g);
+    fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g), .winograd_cost = -1};
     fc_wino_plan plan;
-    memset(choice, 0, sizeof *choice);
-    if (status)
-        return status;
-    choice->algo = FC_GEMM;
-    choice->depthwise = fc_is_depthwise(g);
-    choice->gemm_cost = gemm_cost(g, t);
-    choice->winograd_cost = -1;
-    if (!fc_winograd_suits(g))
-        return FC_OK;
-    fc_plan_winograd(g, dtype, 0, &plan);
-    choice->winograd_cost = winograd_cost(g, t, &plan);
-    choice->tile_outputs = plan.m;
+    choice.gemm_cost = gemm_cost(g, t);
+    if (fc_plan_winograd(g, dtype, &plan) != FC_OK)
+        return choice;
+    choice.winograd_cost = winograd_cost(g, t, &plan);
+    choice.winograd_bytes = plan.workspace_bytes;
+    choice.tile_outputs = plan.m;
     /* Below some work there is little to save. Sums over few channels are so precise that Winograd's
      * error would be more than 2.5 times theirs (docs/performance.md). */
-    const double work = (double)g->N * (double)g->OC * (double)(g->C / g->G) *
-                        (double)(fc_volume(g->out) * fc_volume(g->kernel));
-    const int precise = g->C / g->G >= LEAST_CHANNELS;
-    if (!choice->depthwise && precise && work >= 1e6 && choice->winograd_cost < choice->gemm_cost) {
-        choice->algo = FC_WINOGRAD;
-        choice->threads = plan.threads;
-        choice->workspace_bytes = plan.workspace_bytes;
-    }
-    return FC_OK;
+    if (!choice.depthwise && g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= 1e6 &&
+        choice.winograd_cost < choice.gemm_cost)
+        choice.algo = FC_WINOGRAD;
+    return choice;
 }

@@ -63,7 +63,7 @@ class ConvPlan:
     multiply_adds: float  # of the convolution
     workspace_bytes: int  # scratch memory beyond input, filters and output
     threads: int
-    tasks: int
+    tasks: int  # this and what follows: of the GEMM, chosen or not
     tile: tuple[int, int]  # output channels x pixels
     sum_block: tuple[int, int]  # channels x kernel cells summed at a time
 

@@ -44,7 +44,6 @@ cdef extern from "fastconv.h" nogil:
         char *data
         ptrdiff_t *stride
     ctypedef struct fc_conv_plan:
-        int swapped, weights_in_tasks, tiles_in_scratch
         ptrdiff_t oc_panel, pixel_panel, channel_block, tap_block, pixel_block, pixel_blocks
         ptrdiff_t oc_block, oc_blocks, group_chunk, oc_chunk
         int threads
@@ -62,9 +61,8 @@ cdef extern from "fastconv.h" nogil:
         int depthwise
         double gemm_cost, winograd_cost
         ptrdiff_t tile_outputs
-        int threads
-        size_t workspace_bytes
-    fc_status fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_choice *choice)
+        size_t winograd_bytes
+    fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype)
     fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
@@ -438,10 +436,9 @@ def col2im(Conv g, cols):
 def conv_plan(Conv g, dtype):
     """What "auto" takes and what it costs; the blocking of the GEMM with contiguous weights."""
     cdef fc_conv_plan plan
-    cdef fc_choice choice
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
     cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
-    _raise_status(fc_choose_algo(&g.c, code, &choice), g.geometry)
+    cdef fc_choice choice = fc_choose_algo(&g.c, code)
     _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
     cdef bint winograd = choice.algo == FC_WINOGRAD
     return {
@@ -454,7 +451,7 @@ def conv_plan(Conv g, dtype):
         "oc_block": plan.oc_block,
         "tasks": plan.pixel_blocks * plan.oc_blocks * plan.group_chunk,
         "threads": plan.threads,
-        "workspace_bytes": choice.workspace_bytes if winograd else plan.workspace_bytes,
+        "workspace_bytes": choice.winograd_bytes if winograd else plan.workspace_bytes,
         "multiply_adds": plan.multiply_adds,
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fastconv import _geometry
+from fastconv import _core, _geometry
 
 CHANNELS_FIRST = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 CHANNELS_LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
@@ -56,6 +56,11 @@ class ConvCase:
         layout = layout or first
         x_shape = self.x_shape if layout == first else channels_last_shape(self.x_shape)
         return _geometry.conv_geometry(x_shape, self.w_shape, **self.parameters, layout=layout)
+
+    @property
+    def suits_winograd(self):
+        """Whether Winograd's algorithm can compute it, and auto therefore might."""
+        return _core.Conv(self.geometry()).suits_winograd
 
     def arrays(self, dtype, rng, layout=None, draw=None):
         """Random x, w, b and dy, x and dy in the order of `layout`, by default uniform in -1, 1."""

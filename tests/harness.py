@@ -113,9 +113,9 @@ class Setting:
         """Compare a result in the order of the layout with one (N, C, spatial...)."""
         assert_same(actual, in_layout(expected, self.layout))
 
-    def assert_sums(self, actual, expected, terms, *factors):
+    def assert_sums(self, actual, expected, terms, *factors, bias=None):
         """The same with the tolerance of `assert_sums_close`."""
-        assert_sums_close(actual, in_layout(expected, self.layout), terms, *factors)
+        assert_sums_close(actual, in_layout(expected, self.layout), terms, *factors, bias=bias)
 
     def __enter__(self):
         return self

@@ -64,6 +64,17 @@ static void compare(const fc_kernels *t, double actual, double expected, double 
            "%s %td: %g instead of %g at %td", what, variant, actual, expected, i);
 }
 
+/* The positions of one transformed tile, `step` elements apart. */
+static void compare_positions(const fc_kernels *t, const matrix transformation, const matrix tile,
+                              void *actual, ptrdiff_t step, const char *what, ptrdiff_t variant) {
+    matrix expected;
+    double magnitude;
+    transform(transformation, tile, expected, &magnitude);
+    for (ptrdiff_t p = 0; p < POSITIONS; p++)
+        compare(t, get(t, actual, p * step), expected[p / EDGE][p % EDGE], magnitude, what, variant,
+                p);
+}
+
 static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t tiles) {
     const ptrdiff_t whole = (tiles + t->lanes - 1) / t->lanes * t->lanes;
     const ptrdiff_t phase = whole + EDGE / m + 1, row = m * phase + 3, step = whole + 1;
@@ -73,19 +84,16 @@ static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t tiles) {
     input.dst = dst;
     input.dst_step = step;
     t->wino_input(&input);
-    matrix bt, d, expected;
+    matrix bt, d;
     make_bt(bt);
     for (ptrdiff_t tile = 0; tile < tiles; tile++) {
-        double magnitude;
         for (ptrdiff_t i = 0; i < EDGE; i++)
             for (ptrdiff_t j = 0; j < EDGE; j++) {
                 const ptrdiff_t column = m * tile + j;
                 d[i][j] = get(t, src, i * row + column % m * phase + column / m);
             }
-        transform((const double (*)[EDGE])bt, (const double (*)[EDGE])d, expected, &magnitude);
-        for (ptrdiff_t p = 0; p < POSITIONS; p++)
-            compare(t, get(t, dst, p * step + tile), expected[p / EDGE][p % EDGE], magnitude,
-                    "wino_input", m, p);
+        compare_positions(t, (const double (*)[EDGE])bt, (const double (*)[EDGE])d,
+                          at(t, dst, tile), step, "wino_input", m);
     }
     release();
 }
@@ -103,18 +111,15 @@ static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t filters) {
     const fc_wino_weights weights = {
         .r = r, .channels = channels, .filters = filters, .src = src, .dst = dst, .dst_step = step};
     t->wino_weights(&weights);
-    matrix g, taps, expected;
+    matrix g, taps;
     make_g(r, g);
     for (ptrdiff_t i = 0; i < channels * filters; i++) {
-        double magnitude;
         memset(taps, 0, sizeof taps);
         for (ptrdiff_t tap = 0; tap < r * r; tap++)
             taps[tap / r][tap % r] =
                 get(t, src, (i / filters * r * r + tap) * filters + i % filters);
-        transform((const double (*)[EDGE])g, (const double (*)[EDGE])taps, expected, &magnitude);
-        for (ptrdiff_t p = 0; p < POSITIONS; p++)
-            compare(t, get(t, dst, p * step + i), expected[p / EDGE][p % EDGE], magnitude,
-                    "wino_weights", r, p);
+        compare_positions(t, (const double (*)[EDGE])g, (const double (*)[EDGE])taps, at(t, dst, i),
+                          step, "wino_weights", r);
     }
     release();
 }
