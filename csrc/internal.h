@@ -65,6 +65,31 @@ typedef struct {
     ptrdiff_t spill;
 } fc_pack;
 
+/* Depthwise filters on rows of outputs: see kernels/depthwise.inc. Tap t of output (r, i) is
+ * src[t][r*src_row + i]; up to a vector behind a row's end may be read. square: 3 or 5 where the taps
+ * are a dense filter of that size, rows src_row apart as the outputs' are; any other value: as the
+ * taps say. Exactly the outputs are written. */
+typedef struct {
+    ptrdiff_t rows, cols, taps, square;
+    const void *const *src;
+    ptrdiff_t src_row;
+    const void *weights;
+    double bias;
+    int relu;
+    void *dst;
+    ptrdiff_t dst_row;
+} fc_weigh;
+
+/* The same taps times dy, whose rows end in zeros up to a whole vector; `lanes` has a vector a tap. */
+typedef struct {
+    ptrdiff_t rows, cols, taps;
+    const void *const *src;
+    ptrdiff_t src_row;
+    const void *dy;
+    ptrdiff_t dy_row;
+    void *lanes;
+} fc_dot;
+
 /* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. All work on whole
  * vectors: they read and write up to a vector behind what is asked for.
  * wino_input: `tiles` neighbouring tiles of a row, m columns apart; column k of row i of the image is
@@ -178,15 +203,9 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);
 
-/* One input channel a group, and few filters on it: many would be better off with a GEMM. Rows are
- * stored with their padding, which therefore may not dwarf them. */
-static inline int fc_is_depthwise(const fc_conv *g) {
-    const ptrdiff_t extent =
-        (g->out[2] - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
-    return g->C == g->G && g->OC / g->G <= 4 && extent / 4 <= g->in[2] + 4096;
-}
+/* Whether the depthwise drivers should compute this: one input channel a group. */
+int fc_is_depthwise(const fc_conv *g);
 
-/* The same without a GEMM. */
 fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                             ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Windows that slide along the rows of image planes, for pooling and depthwise convolution.
+ * Windows that slide along the rows of image planes, for pooling.
  *
  * All windows of one output row are handled at once. For them a kernel cell is a "tap": a run of
  * elements, element i being what window i sees through that cell. With stride S a row of the image

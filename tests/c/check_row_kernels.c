@@ -105,63 +105,6 @@ void check_sum_taps(const fc_kernels *t) {
         }
 }
 
-static void check_weighted(const fc_kernels *t, ptrdiff_t n, ptrdiff_t taps, int relu) {
-    const tap_list list = take_taps(t, n, taps);
-    void *weights = take_random(t, taps), *dst = take_elements(t, n);
-    const double bias = uniform();
-    t->weigh_taps(n, taps, list.src, weights, bias, relu, dst);
-    for (ptrdiff_t j = 0; j < n; j++) {
-        double sum = bias, magnitude = fabs(bias);
-        for (ptrdiff_t tap = 0; tap < taps; tap++) {
-            const double product = get(t, weights, tap) * get(t, list.src[tap], j);
-            sum += product;
-            magnitude += fabs(product);
-        }
-        if (relu && sum < 0)
-            sum = 0;
-        expect(fabs(get(t, dst, j) - sum) <= epsilon(t) * (double)(taps + 2) * magnitude,
-               "weigh_taps n %td taps %td relu %d: %g instead of %g at %td", n, taps, relu,
-               get(t, dst, j), sum, j);
-    }
-    release();
-}
-
-void check_weigh_taps(const fc_kernels *t) {
-    ptrdiff_t n;
-    for (int i = 0; (n = length_at(t, i)) >= 0; i++)
-        for (ptrdiff_t taps = 0; taps <= MOST_TAPS; taps++)
-            for (int relu = 0; relu < 2; relu++)
-                check_weighted(t, n, taps, relu);
-}
-
-void check_dot_taps(const fc_kernels *t) {
-    ptrdiff_t n;
-    for (int i = 0; (n = length_at(t, i)) >= 0; i++)
-        for (ptrdiff_t taps = 0; taps <= MOST_TAPS; taps++) {
-            const tap_list list = take_taps(t, n, taps);
-            void *dy = take_random(t, n), *lanes = take_random(t, taps * t->lanes);
-            double before[MOST_TAPS] = {0}, magnitude[MOST_TAPS] = {0};
-            for (ptrdiff_t j = 0; j < taps * t->lanes; j++) {
-                before[j / t->lanes] += get(t, lanes, j);
-                magnitude[j / t->lanes] += fabs(get(t, lanes, j));
-            }
-            t->dot_taps(n, taps, list.src, dy, lanes);
-            for (ptrdiff_t tap = 0; tap < taps; tap++) {
-                double sum = 0;
-                for (ptrdiff_t j = 0; j < n; j++) {
-                    const double product = get(t, list.src[tap], j) * get(t, dy, j);
-                    before[tap] += product;
-                    magnitude[tap] += fabs(product);
-                }
-                for (ptrdiff_t lane = 0; lane < t->lanes; lane++)
-                    sum += get(t, lanes, tap * t->lanes + lane);
-                expect(fabs(sum - before[tap]) <= epsilon(t) * (double)(n + 2) * magnitude[tap],
-                       "dot_taps n %td taps %td: %g instead of %g", n, taps, sum, before[tap]);
-            }
-            release();
-        }
-}
-
 void check_route_tap(const fc_kernels *t) {
     ptrdiff_t n;
     for (int i = 0; (n = length_at(t, i)) >= 0; i++) {
