@@ -14,6 +14,8 @@
  *   2. products and output transform, a block of tiles by a block of output channels a task: M lives
  *      in half the second-level cache
  *
+ * or, where all filters stay in the second-level cache, both for a band of its own in one task.
+ *
  * U, the transformed filters, is made once a call; or, where the band is a single block of tiles and
  * U is therefore used once, by each task just before, some channels at a time. */
 #include <string.h>
@@ -21,6 +23,12 @@
 #include "conv_job.h"
 
 enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE };
+
+/* Tile rows of all images, and their V. */
+typedef struct {
+    ptrdiff_t first_row, rows;
+    char *v;
+} wino_band;
 
 typedef struct {
     fc_conv g;
@@ -30,9 +38,9 @@ typedef struct {
     const fc_kernels *t;
     fc_conv_job pack; /* what fc_pack_weight_panel needs */
     fc_wino_plan plan;
-    char *u, *v, *slots;
-    ptrdiff_t group, first_row, rows; /* at work: tile rows of all images */
-    ptrdiff_t first_oc, ocs;
+    char *u, *slots;
+    wino_band band; /* at work, where all threads share one */
+    ptrdiff_t group, first_oc, ocs;
 } wino_job;
 
 static ptrdiff_t itemsize_of(const wino_job *job) {
@@ -67,7 +75,7 @@ static char *panel_at(const wino_job *job, char *u, ptrdiff_t filters) {
 }
 
 typedef struct {
-    char *split, *packed, *u, *m, *row;
+    char *split, *packed, *u, *m, *v, *row;
 } scratch;
 
 static scratch carve_scratch(const wino_job *job, int slot) {
@@ -77,7 +85,8 @@ static scratch carve_scratch(const wino_job *job, int slot) {
     s.split = s.packed = memory; /* used in different steps */
     s.u = memory + plan->packed_bytes;
     s.m = s.u + plan->u_slot_bytes;
-    s.row = s.m + plan->m_bytes;
+    s.v = s.m + plan->m_bytes;
+    s.row = s.v + plan->v_slot_bytes;
     return s;
 }
 
@@ -92,10 +101,10 @@ static void weights_task(void *context, ptrdiff_t task, int slot) {
 /* ---- image --------------------------------------------------------------------------------- */
 
 /* V: [tile block][position][channel][tile], rows of a block a vector longer than its tiles. */
-static char *v_at(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel) {
+static char *v_at(const wino_job *job, const wino_band *band, ptrdiff_t tile, ptrdiff_t channel) {
     const ptrdiff_t block = tile / job->plan.tile_block;
     const ptrdiff_t at = block * POSITIONS * job->plan.v_step + channel * job->plan.tile_pitch;
-    return job->v + (at + tile % job->plan.tile_block) * itemsize_of(job);
+    return band->v + (at + tile % job->plan.tile_block) * itemsize_of(job);
 }
 
 /* The rows of the image under `count` tile rows of image n, split by columns modulo m, in zeros. */
@@ -118,8 +127,8 @@ static void split_rows(const wino_job *job, ptrdiff_t n, ptrdiff_t tile_row, ptr
 }
 
 /* One tile row of one channel; it may go to several blocks. */
-static void transform_row(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel,
-                          const char *rows) {
+static void transform_row(const wino_job *job, const wino_band *band, ptrdiff_t tile,
+                          ptrdiff_t channel, const char *rows) {
     const fc_wino_plan *plan = &job->plan;
     fc_wino_input input = {.m = plan->m,
                            .src_row = plan->m * plan->phase_pitch,
@@ -129,31 +138,38 @@ static void transform_row(const wino_job *job, ptrdiff_t tile, ptrdiff_t channel
         const ptrdiff_t lane = (tile + done) % plan->tile_block;
         input.tiles = FC_MIN(plan->tile_cols - done, plan->tile_block - lane);
         input.src = rows + done * itemsize_of(job);
-        input.dst = v_at(job, tile + done, channel);
+        input.dst = v_at(job, band, tile + done, channel);
         job->t->wino_input(&input);
+    }
+}
+
+static void transform_channel(const wino_job *job, const wino_band *band, ptrdiff_t channel,
+                              char *split) {
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t tile_row_bytes = plan->m * plan->m * plan->phase_pitch * itemsize_of(job);
+    for (ptrdiff_t row = 0, count; row < band->rows; row += count) {
+        const ptrdiff_t n = (band->first_row + row) / plan->tile_rows;
+        const ptrdiff_t tile_row = (band->first_row + row) % plan->tile_rows;
+        count = FC_MIN(FC_MIN(band->rows - row, plan->tile_rows - tile_row), plan->split_rows);
+        split_rows(job, n, tile_row, count, channel, split);
+        for (ptrdiff_t i = 0; i < count; i++)
+            transform_row(job, band, (row + i) * plan->tile_cols, channel,
+                          split + i * tile_row_bytes);
     }
 }
 
 static void image_task(void *context, ptrdiff_t channel, int slot) {
     const wino_job *job = context;
-    const fc_wino_plan *plan = &job->plan;
     const scratch s = carve_scratch(job, slot);
-    const ptrdiff_t tile_row_bytes = plan->m * plan->m * plan->phase_pitch * itemsize_of(job);
-    for (ptrdiff_t row = 0, count; row < job->rows; row += count) {
-        const ptrdiff_t n = (job->first_row + row) / plan->tile_rows;
-        const ptrdiff_t tile_row = (job->first_row + row) % plan->tile_rows;
-        count = FC_MIN(FC_MIN(job->rows - row, plan->tile_rows - tile_row), plan->split_rows);
-        split_rows(job, n, tile_row, count, channel, s.split);
-        for (ptrdiff_t i = 0; i < count; i++)
-            transform_row(job, (row + i) * plan->tile_cols, channel, s.split + i * tile_row_bytes);
-    }
+    transform_channel(job, &job->band, channel, s.split);
 }
 
 /* ---- products ------------------------------------------------------------------------------ */
 
 /* M of a block of tiles and of output channels, whose U it gets, from some channels. */
-static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdiff_t oc_first,
-                     ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, char *u, char *m) {
+static void multiply(const wino_job *job, const wino_band *band, ptrdiff_t tile, ptrdiff_t tiles,
+                     ptrdiff_t oc_first, ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels,
+                     char *u, char *m) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
     fc_tile product = {.k_outer = 1,
@@ -163,7 +179,7 @@ static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdi
                        .ldc = plan->tile_block,
                        .init = channel ? FC_INIT_LOAD : FC_INIT_ZERO};
     for (ptrdiff_t p = 0; p < POSITIONS; p++) {
-        const char *v = v_at(job, tile, channel) + p * plan->v_step * itemsize;
+        const char *v = v_at(job, band, tile, channel) + p * plan->v_step * itemsize;
         for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
             const ptrdiff_t ocs = panel_of(job, oc),
                             step = fc_wino_panel_step(channels, ocs, job->t);
@@ -181,11 +197,11 @@ static void multiply(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdi
 }
 
 /* The part of a tile row that lies in the block, one output channel. */
-static void store_run(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrdiff_t channel,
-                      const char *m, double bias, char *row) {
+static void store_run(const wino_job *job, const wino_band *band, ptrdiff_t tile, ptrdiff_t tiles,
+                      ptrdiff_t channel, const char *m, double bias, char *row) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), *stride = job->y.stride;
-    const ptrdiff_t band_row = job->first_row + tile / plan->tile_cols;
+    const ptrdiff_t band_row = band->first_row + tile / plan->tile_cols;
     const ptrdiff_t n = band_row / plan->tile_rows, oh = band_row % plan->tile_rows * plan->m;
     const ptrdiff_t ow = tile % plan->tile_cols * plan->m;
     char *y =
@@ -213,50 +229,77 @@ static void store_run(const wino_job *job, ptrdiff_t tile, ptrdiff_t tiles, ptrd
     job->t->copy_2d(&copy);
 }
 
-static void product_task(void *context, ptrdiff_t task, int slot) {
-    const wino_job *job = context;
+/* Products of a band: tile blocks x blocks of output channels. */
+static ptrdiff_t products_of(const wino_job *job, const wino_band *band) {
+    return fc_ceil_div(band->rows * job->plan.tile_cols, job->plan.tile_block) *
+           fc_ceil_div(job->ocs, job->plan.oc_block);
+}
+
+static void run_product(const wino_job *job, const wino_band *band, ptrdiff_t task,
+                        const scratch *s) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), channels = job->g.C / job->g.G;
     const ptrdiff_t oc_blocks = fc_ceil_div(job->ocs, plan->oc_block);
     const ptrdiff_t tile = task / oc_blocks * plan->tile_block;
-    const ptrdiff_t tiles = FC_MIN(plan->tile_block, job->rows * plan->tile_cols - tile);
+    const ptrdiff_t tiles = FC_MIN(plan->tile_block, band->rows * plan->tile_cols - tile);
     const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
-    const scratch s = carve_scratch(job, slot);
-    char *u = plan->u_in_tasks ? s.u : panel_at(job, job->u, oc_first - job->first_oc);
+    char *u = plan->u_in_tasks ? s->u : panel_at(job, job->u, oc_first - job->first_oc);
     for (ptrdiff_t channel = 0; channel < channels; channel += plan->channel_block) {
         const ptrdiff_t count = FC_MIN(plan->channel_block, channels - channel);
         if (plan->u_in_tasks)
             for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel)
-                transform_panel(job, oc, panel_of(job, oc), channel, count, s.packed,
+                transform_panel(job, oc, panel_of(job, oc), channel, count, s->packed,
                                 panel_at(job, u, oc - oc_first));
-        multiply(job, tile, tiles, oc_first, oc_last, channel, count, u, s.m);
+        multiply(job, band, tile, tiles, oc_first, oc_last, channel, count, u, s->m);
     }
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc++) {
         const ptrdiff_t all = job->group * (job->g.OC / job->g.G) + oc;
         const double bias = job->bias ? fc_bias_at(job->t, job->bias, all) : 0;
-        const char *m = s.m + (oc - oc_first) * plan->tile_block * itemsize;
+        const char *m = s->m + (oc - oc_first) * plan->tile_block * itemsize;
         for (ptrdiff_t t = 0, run; t < tiles; t += run) {
             run = FC_MIN(tiles - t, plan->tile_cols - (tile + t) % plan->tile_cols);
-            store_run(job, tile + t, run, all, m + t * itemsize, bias, s.row);
+            store_run(job, band, tile + t, run, all, m + t * itemsize, bias, s->row);
         }
     }
 }
 
+static void product_task(void *context, ptrdiff_t task, int slot) {
+    const wino_job *job = context;
+    const scratch s = carve_scratch(job, slot);
+    run_product(job, &job->band, task, &s);
+}
+
+static wino_band band_at(const wino_job *job, ptrdiff_t first_row, char *v) {
+    const ptrdiff_t rows = job->g.N * job->plan.tile_rows;
+    return (wino_band){first_row, FC_MIN(job->plan.band_rows, rows - first_row), v};
+}
+
+static void band_task(void *context, ptrdiff_t task, int slot) {
+    const wino_job *job = context;
+    const scratch s = carve_scratch(job, slot);
+    const wino_band band = band_at(job, task * job->plan.band_rows, s.v);
+    for (ptrdiff_t channel = 0; channel < job->g.C / job->g.G; channel++)
+        transform_channel(job, &band, channel, s.split);
+    for (ptrdiff_t i = 0; i < products_of(job, &band); i++)
+        run_product(job, &band, i, &s);
+}
+
 /* ---- the call ------------------------------------------------------------------------------ */
 
-static void run_chunk(wino_job *job) {
+static void run_chunk(wino_job *job, char *v) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t rows = job->g.N * plan->tile_rows;
     if (!plan->u_in_tasks)
         fc_parallel_for(plan->threads, fc_ceil_div(job->ocs, plan->oc_panel), weights_task, job);
-    for (job->first_row = 0; job->first_row < rows; job->first_row += plan->band_rows) {
-        job->rows = FC_MIN(plan->band_rows, rows - job->first_row);
+    if (plan->own_bands) {
+        fc_parallel_for(plan->threads, fc_ceil_div(rows, plan->band_rows), band_task, job);
+        return;
+    }
+    for (ptrdiff_t row = 0; row < rows; row += plan->band_rows) {
+        job->band = band_at(job, row, v);
         fc_parallel_for(plan->threads, job->g.C / job->g.G, image_task, job);
-        fc_parallel_for(plan->threads,
-                        fc_ceil_div(job->rows * plan->tile_cols, plan->tile_block) *
-                            fc_ceil_div(job->ocs, plan->oc_block),
-                        product_task, job);
+        fc_parallel_for(plan->threads, products_of(job, &job->band), product_task, job);
     }
 }
 
@@ -276,12 +319,12 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
     job.u = fc_workspace_acquire(job.plan.workspace_bytes);
     if (!job.u)
         return FC_NO_MEMORY;
-    job.v = job.u + job.plan.u_bytes;
-    job.slots = job.v + job.plan.v_bytes;
+    char *v = job.u + job.plan.u_bytes;
+    job.slots = v + job.plan.v_bytes;
     for (job.group = 0; job.group < g->G; job.group++)
         for (job.first_oc = 0; job.first_oc < g->OC / g->G; job.first_oc += job.plan.oc_chunk) {
             job.ocs = FC_MIN(job.plan.oc_chunk, g->OC / g->G - job.first_oc);
-            run_chunk(&job);
+            run_chunk(&job, v);
         }
     fc_workspace_release(job.u);
     return FC_OK;

@@ -45,10 +45,11 @@ typedef struct {
     ptrdiff_t v_step, m_step;         /* elements between positions */
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
     int u_in_tasks; /* filters are transformed where they are used, once */
+    int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
     int threads;
     ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
     ptrdiff_t u_panel_bytes;          /* transformed filters of one panel, channel_block channels */
-    size_t packed_bytes, u_slot_bytes, m_bytes, slot_bytes;
+    size_t packed_bytes, u_slot_bytes, m_bytes, v_slot_bytes, slot_bytes;
     size_t u_bytes, v_bytes, workspace_bytes;
 } fc_wino_plan;
 

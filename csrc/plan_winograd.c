@@ -42,16 +42,77 @@ static void plan_oc_block(ptrdiff_t ocs, ptrdiff_t blocks, ptrdiff_t itemsize, f
     plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
 }
 
-/* U is used once: a dozen filters and as many channels as fit a part of the second-level cache. */
+/* Where all filters stay in half the second-level cache, each task takes tile rows of its own through
+ * all steps: what one core writes and another one reads is slow. The bands must be as full as one
+ * for all would be, and enough for all threads. */
+static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2, itemsize = (ptrdiff_t)t->itemsize;
+    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G, rows = g->N * plan->tile_rows;
+    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t u_bytes =
+        panels * POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
+    const ptrdiff_t tiles = FC_MIN(MOST_TILES, l2 / 4 / (POSITIONS * channels * itemsize));
+    if (u_bytes > l2 * 3 / 2 || tiles < plan->tile_cols)
+        return 0;
+    ptrdiff_t bands = fc_ceil_div(rows, tiles / plan->tile_cols);
+    if (bands < 4 * plan->threads) /* as many for each thread */
+        bands = fc_round_up(bands, plan->threads);
+    const ptrdiff_t band_rows = fc_ceil_div(rows, bands);
+    const ptrdiff_t block = fc_round_up(band_rows * plan->tile_cols, t->lanes);
+    bands = fc_ceil_div(rows, band_rows);
+    if (bands < plan->threads ||
+        4 * bands * block > 5 * fc_round_up(rows * plan->tile_cols, t->lanes))
+        return 0;
+    const ptrdiff_t fit = FC_MAX(1, l2 / 4 / (POSITIONS * plan->oc_panel * block * itemsize));
+    plan->band_rows = band_rows;
+    plan->tile_block = block;
+    plan->oc_block = fc_even_part(panels, fit) * plan->oc_panel;
+    plan->oc_chunk = ocs;
+    plan->channel_block = channels;
+    return 1;
+}
+
+/* U is used once, right after it was made. A task goes through V once for its filters: the more it
+ * takes, the less V travels; M and the U of some channels share the second-level cache with what
+ * streams past. Fewer than 64 channels at a time would load and store M too often. */
 static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsize,
                             fc_wino_plan *plan) {
+    enum { SHORTEST = 64 };
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const ptrdiff_t panels =
-        FC_MIN(fc_ceil_div(12, plan->oc_panel), fc_ceil_div(ocs, plan->oc_panel));
-    plan->oc_block = panels * plan->oc_panel;
-    const ptrdiff_t fit = FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
-    plan->channel_block = fc_even_part(channels, fit);
+    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t panel_bytes = POSITIONS * plan->oc_panel * itemsize;
+    const ptrdiff_t u_budget = l2 * 3 / 8;
+    const ptrdiff_t fit = FC_MAX(
+        1, FC_MIN(l2 / 2 / (panel_bytes * plan->tile_block), u_budget / (panel_bytes * SHORTEST)));
+    ptrdiff_t cuts = fc_ceil_div(panels, fit);
+    if (cuts < 4 * plan->threads) /* as many for each thread */
+        cuts = FC_MIN(panels, fc_round_up(cuts, plan->threads));
+    plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
+    plan->channel_block =
+        fc_even_part(channels, FC_MAX(16, u_budget / (POSITIONS * plan->oc_block * itemsize)));
     plan->oc_chunk = ocs;
+}
+
+/* All threads make V of a band, then share out its products. */
+static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize;
+    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
+    const ptrdiff_t rows = FC_MAX(1, g->N * plan->tile_rows);
+    const ptrdiff_t row_bytes = POSITIONS * channels * plan->tile_cols * itemsize;
+    plan->band_rows = fc_even_part(rows, FC_MAX(1, band_budget() / row_bytes));
+    const ptrdiff_t tiles = plan->band_rows * plan->tile_cols;
+    plan->tile_block = fc_round_up(FC_MIN(tiles, MOST_TILES), t->lanes);
+    const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
+    plan->u_in_tasks = plan->band_rows >= rows && blocks == 1;
+    if (plan->u_in_tasks) {
+        plan_u_in_tasks(channels, ocs, itemsize, plan);
+        return;
+    }
+    const ptrdiff_t panel = POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
+    const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
+    plan->oc_chunk = FC_MIN(ocs, most * plan->oc_panel);
+    plan->channel_block = channels;
+    plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
 }
 
 fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan) {
@@ -60,32 +121,18 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
     if (!fc_winograd_suits(g))
         return FC_BAD_GEOMETRY;
+    *plan = (fc_wino_plan){0};
     plan->m = outputs_of_tile(g);
     plan->r = g->kernel[1];
     plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
     plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
     plan->threads = fc_threads_for(fc_multiply_adds(g));
-    const ptrdiff_t rows = FC_MAX(1, g->N * plan->tile_rows);
-    const ptrdiff_t row_bytes = POSITIONS * channels * plan->tile_cols * itemsize;
-    plan->band_rows = fc_even_part(rows, FC_MAX(1, band_budget() / row_bytes));
-    const ptrdiff_t tiles = plan->band_rows * plan->tile_cols;
-    plan->tile_block = fc_round_up(FC_MIN(tiles, MOST_TILES), lanes);
-    plan->tile_pitch = plan->tile_block + lanes;
-    const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
     plan->oc_panel = fc_even_part(ocs, t->mr);
-
-    plan->u_in_tasks = plan->band_rows >= rows && blocks == 1;
-    if (plan->u_in_tasks) {
-        plan_u_in_tasks(channels, ocs, itemsize, plan);
-    } else {
-        const ptrdiff_t panel =
-            POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
-        const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
-        plan->oc_chunk = FC_MIN(ocs, most * plan->oc_panel);
-        plan->channel_block = channels;
-        plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
-    }
-
+    plan->own_bands = plan_own_bands(g, t, plan);
+    if (!plan->own_bands)
+        plan_shared_bands(g, t, plan);
+    const ptrdiff_t blocks = fc_ceil_div(plan->band_rows * plan->tile_cols, plan->tile_block);
+    plan->tile_pitch = plan->tile_block + lanes;
     plan->v_step = fc_spread(channels * plan->tile_pitch, t->itemsize);
     plan->m_step = fc_spread(plan->oc_block * plan->tile_block, t->itemsize);
     plan->phase_pitch = plan->tile_cols + 2 + lanes;
@@ -107,9 +154,12 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     plan->u_bytes = plan->u_in_tasks ? 0 : u_bytes;
     plan->u_slot_bytes = plan->u_in_tasks ? u_bytes : 0;
     plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
+    const size_t v = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
+    plan->v_bytes = plan->own_bands ? 0 : v;
+    plan->v_slot_bytes = plan->own_bands ? v : 0;
     plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
+                       plan->v_slot_bytes +
                        fc_align((size_t)(plan->m * plan->row_pitch * itemsize));
-    plan->v_bytes = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
     plan->workspace_bytes =
         plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
     return FC_OK;
