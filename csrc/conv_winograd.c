@@ -14,7 +14,9 @@
  *   2. products and output transform, a block of tiles by a block of output channels a task: M lives
  *      in half the second-level cache
  *
- * or, where all filters stay in the second-level cache, both for a band of its own in one task.
+ * or, where all filters stay near the second-level cache, both for a band of its own in one task; or,
+ * where there are few tiles, each thread makes the whole V for itself. What one core writes and another
+ * one reads is slow.
  *
  * U, the transformed filters, is made once a call; or, where the band is a single block of tiles and
  * U is therefore used once, by each task just before, some channels at a time. */
@@ -76,12 +78,15 @@ static char *panel_at(const wino_job *job, char *u, ptrdiff_t filters) {
 
 typedef struct {
     char *split, *packed, *u, *m, *v, *row;
+    ptrdiff_t *stamp; /* the group that v was made for */
 } scratch;
 
 static scratch carve_scratch(const wino_job *job, int slot) {
     const fc_wino_plan *plan = &job->plan;
     scratch s;
     char *memory = job->slots + (size_t)slot * plan->slot_bytes;
+    s.stamp = (ptrdiff_t *)memory;
+    memory += FC_WINO_STAMP_BYTES;
     s.split = s.packed = memory; /* used in different steps */
     s.u = memory + plan->packed_bytes;
     s.m = s.u + plan->u_slot_bytes;
@@ -264,23 +269,34 @@ static void run_product(const wino_job *job, const wino_band *band, ptrdiff_t ta
     }
 }
 
-static void product_task(void *context, ptrdiff_t task, int slot) {
-    const wino_job *job = context;
-    const scratch s = carve_scratch(job, slot);
-    run_product(job, &job->band, task, &s);
-}
-
 static wino_band band_at(const wino_job *job, ptrdiff_t first_row, char *v) {
     const ptrdiff_t rows = job->g.N * job->plan.tile_rows;
     return (wino_band){first_row, FC_MIN(job->plan.band_rows, rows - first_row), v};
+}
+
+static void transform_band(const wino_job *job, const wino_band *band, char *split) {
+    for (ptrdiff_t channel = 0; channel < job->g.C / job->g.G; channel++)
+        transform_channel(job, band, channel, split);
+}
+
+static void product_task(void *context, ptrdiff_t task, int slot) {
+    const wino_job *job = context;
+    const scratch s = carve_scratch(job, slot);
+    wino_band band = job->band;
+    if (job->plan.own_v) {
+        band.v = s.v;
+        if (*s.stamp != job->group)
+            transform_band(job, &band, s.split);
+        *s.stamp = job->group;
+    }
+    run_product(job, &band, task, &s);
 }
 
 static void band_task(void *context, ptrdiff_t task, int slot) {
     const wino_job *job = context;
     const scratch s = carve_scratch(job, slot);
     const wino_band band = band_at(job, task * job->plan.band_rows, s.v);
-    for (ptrdiff_t channel = 0; channel < job->g.C / job->g.G; channel++)
-        transform_channel(job, &band, channel, s.split);
+    transform_band(job, &band, s.split);
     for (ptrdiff_t i = 0; i < products_of(job, &band); i++)
         run_product(job, &band, i, &s);
 }
@@ -298,7 +314,8 @@ static void run_chunk(wino_job *job, char *v) {
     }
     for (ptrdiff_t row = 0; row < rows; row += plan->band_rows) {
         job->band = band_at(job, row, v);
-        fc_parallel_for(plan->threads, job->g.C / job->g.G, image_task, job);
+        if (!plan->own_v)
+            fc_parallel_for(plan->threads, job->g.C / job->g.G, image_task, job);
         fc_parallel_for(plan->threads, products_of(job, &job->band), product_task, job);
     }
 }
@@ -321,6 +338,8 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
         return FC_NO_MEMORY;
     char *v = job.u + job.plan.u_bytes;
     job.slots = v + job.plan.v_bytes;
+    for (int slot = 0; slot < job.plan.threads; slot++)
+        *carve_scratch(&job, slot).stamp = -1;
     for (job.group = 0; job.group < g->G; job.group++)
         for (job.first_oc = 0; job.first_oc < g->OC / g->G; job.first_oc += job.plan.oc_chunk) {
             job.ocs = FC_MIN(job.plan.oc_chunk, g->OC / g->G - job.first_oc);

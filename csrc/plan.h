@@ -29,6 +29,7 @@ size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize);
 
 /* Winograd's tiles are 6 x 6. */
 enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
+enum { FC_WINO_STAMP_BYTES = 64 }; /* of a slot: which V it holds */
 
 /* Elements between two positions of a panel of transformed filters: vectors spill behind its end. */
 static inline ptrdiff_t fc_wino_panel_step(ptrdiff_t channels, ptrdiff_t filters,
@@ -46,6 +47,7 @@ typedef struct {
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
     int u_in_tasks; /* filters are transformed where they are used, once */
     int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
+    int own_v;      /* each slot transforms the whole band for itself */
     int threads;
     ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
     ptrdiff_t u_panel_bytes;          /* transformed filters of one panel, channel_block channels */

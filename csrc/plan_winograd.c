@@ -4,6 +4,7 @@
 #include "plan.h"
 
 enum { POSITIONS = FC_WINO_POSITIONS, MOST_TILES = 64, LEAST_CHANNELS = 24 };
+enum { MOST_OWN_V = 16 << 20 }; /* bytes, all threads together */
 
 /* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g) {
@@ -155,10 +156,13 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     plan->u_slot_bytes = plan->u_in_tasks ? u_bytes : 0;
     plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
     const size_t v = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
-    plan->v_bytes = plan->own_bands ? 0 : v;
-    plan->v_slot_bytes = plan->own_bands ? v : 0;
-    plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
-                       plan->v_slot_bytes +
+    /* a line of V from another core's cache takes ten times as long as making it once more */
+    plan->own_v = plan->u_in_tasks && plan->threads > 1 && (size_t)plan->threads * v <= MOST_OWN_V;
+    const int own = plan->own_bands || plan->own_v;
+    plan->v_bytes = own ? 0 : v;
+    plan->v_slot_bytes = own ? v : 0;
+    plan->slot_bytes = FC_WINO_STAMP_BYTES + plan->packed_bytes + plan->u_slot_bytes +
+                       plan->m_bytes + plan->v_slot_bytes +
                        fc_align((size_t)(plan->m * plan->row_pitch * itemsize));
     plan->workspace_bytes =
         plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
