@@ -164,7 +164,9 @@ def load_peers(names, threads: int) -> tuple[list[adapters.Peer], dict[str, str]
         try:
             peers.append(adapters.load(name, threads))
         except ImportError as error:
-            missing[name] = str(error)
+            missing[name] = f"not installed: {error}"
+        except Exception as error:  # a broken installation of somebody else
+            missing[name] = f"cannot be loaded: {error}"
     return peers, missing
 
 

@@ -27,7 +27,7 @@ def environment_lines(machine: dict) -> list[tuple[str, str]]:
         ("NumPy's BLAS", f"{blas['name']} {blas['version']}{kernels}, {blas['control']}"),
     ]
     lines += [(peer["version"], peer["note"]) for peer in machine["peers"].values()]
-    lines += [(name, "not installed, left out") for name in machine["missing_peers"]]
+    lines += [(name, f"left out, {why}") for name, why in machine["missing_peers"].items()]
     if (machine["others_share"] or 0) > 0.1:
         lines.append(
             ("warning", f"other programs use {machine['others_share']:.0%} of the processors")
@@ -38,7 +38,7 @@ def environment_lines(machine: dict) -> list[tuple[str, str]]:
 def notes(tables: list[Table], missing: dict, interrupted: bool) -> list[str]:
     """What is missing from the tables, and why."""
     found = complaints(tables)
-    found += [f"{name}: not installed, left out ({reason})" for name, reason in missing.items()]
+    found += [f"{name}: left out, {reason}" for name, reason in missing.items()]
     if interrupted:
         found.append("interrupted: what follows was not measured")
     return found

@@ -82,7 +82,7 @@ class ConvWork:
         `winograd` gives the factor for each size of filter that the peer has it for.
         """
         case = self.case
-        fits = case.KH == case.KW and case.stride == 1
+        fits = case.KH == case.KW and case.stride == 1 and case.groups < case.C
         return winograd.get(case.KH, 1.0) if fits else 1.0
 
     def error(self, value: np.ndarray) -> float:

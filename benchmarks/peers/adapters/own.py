@@ -13,7 +13,7 @@ WINOGRAD = {3: 2.5, 5: 2.5}
 class Own(Peer):
     name = "fastconv"
     packages = ("fastconv",)
-    note = "algo='auto' everywhere"
+    note = "algo='auto'; 3x3 and 5x5 filters, where it may take Winograd's, within 2.5 tolerances"
 
     def __init__(self, threads):
         super().__init__(threads)

@@ -11,7 +11,7 @@ from scipy.signal import convolve, correlate
 from benchmarks.peers.adapters.base import Peer
 from benchmarks.peers.work import Call
 
-WORK = 2e7  # operations; larger layers run with fewer images and filters
+WORK = 5e6  # operations; larger layers run with fewer images and filters
 
 
 class SciPy(Peer):
