@@ -97,6 +97,21 @@ def test_adapters_are_right(name):
             assert error <= call.slack, (candidate, task.key, case)
 
 
+def test_prepared_weights_of_fastconv(monkeypatch):
+    def prepare(w, b=None, *, x_shape, **options):
+        assert x_shape == job.x.shape and b is None
+        return lambda x: fastconv.conv2d(x, w, b, **options)
+
+    monkeypatch.setattr(fastconv.functional, "prepare_conv2d", prepare, raising=False)
+    for case in CASES["conv"]:
+        job = work.make_work(TASK["prepared"], case)
+        call = adapters.load("fastconv", 1).prepared(job)["fastconv"]
+        assert job.error(call.value(call.run())) <= call.slack
+    monkeypatch.delattr(fastconv.functional, "prepare_conv2d")
+    with pytest.raises(NotAvailable, match="no prepare_conv2d"):
+        adapters.load("fastconv", 1).prepared(job)
+
+
 @pytest.mark.parametrize("key", ["forward", "input_grad", "weight_grad", "float64"])
 def test_one_wrong_value_is_found(key):
     task, case = TASK[key], CASES["conv"][-1]
@@ -149,6 +164,9 @@ class Strange(Peer):
     def weight_grad(self, job):
         raise NotAvailable("too old")
 
+    def prepared(self, job):
+        return {}
+
 
 def measured(key, peers):
     task, case = TASK[key], CASES["conv"][0]
@@ -158,19 +176,23 @@ def measured(key, peers):
 
 def test_what_is_wrong_or_fails_is_not_timed_but_told():
     peers = [adapters.load("fastconv", 1), Strange(1)]
-    found = {key: measured(key, peers) for key in ("forward", "input_grad", "weight_grad")}
+    found = {
+        key: measured(key, peers) for key in ("forward", "input_grad", "weight_grad", "prepared")
+    }
     failures = {key: result.measured["strange"].failure for key, result in found.items()}
     assert failures == {
         "forward": "wrong",
         "input_grad": "failed: no such thing",
         "weight_grad": "not available: too old",
+        "prepared": "not available",
     }
     tables = [measure.Table(TASK[key], 1, [result]) for key, result in found.items()]
-    for table in tables:
+    for table in tables[:3]:
         assert table.results[0].measured["fastconv"].timing
         assert table.results[0].measured["strange"].timing is None
     lines = measure.complaints(tables)
-    assert "strange, forward: WRONG" in lines[0] and len(lines) == 3
+    assert "strange, forward: WRONG" in lines[0]
+    assert "strange, prepared: not available (test/plain)" in lines
     assert not measure.all_right(tables[:1]) and not measure.all_right(tables[1:2])
     assert measure.all_right(tables[2:])
 

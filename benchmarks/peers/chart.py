@@ -77,14 +77,17 @@ def draw(path: str, content: dict) -> None:
     points = [[_point(result) for result in table["results"]] for table in tables]
     frame = _frame(points, max(machine["peak"].values()) / 1e9)
     for panel, table, layers in zip(panels, tables, points, strict=False):
-        _draw_roof(panel, frame, machine["peak"][table["dtype"]] / 1e9, machine["bandwidth"] / 1e9)
+        peak = machine["peak"][table["dtype"]] / 1e9
+        ridge = _draw_roof(panel, frame, peak, machine["bandwidth"] / 1e9), peak
         _draw_layers(panel, layers)
-        _name_layers(panel, frame, layers)
+        _name_layers(panel, frame, layers, ridge)
         _head(panel, table["title"], layers)
     for panel in panels[len(tables) :]:
         panel.set_visible(False)
     for panel in panels[max(0, len(tables) - per_row) : len(tables)]:
-        panel.set_xlabel("operations for each byte that has to be moved", fontsize=9)
+        panel.set_xlabel(
+            "operations of the plain sum for each byte that has to be moved", fontsize=9
+        )
         panel.tick_params(labelbottom=True)
     for panel in panels[::per_row]:
         panel.set_ylabel("GFLOP/s of the plain sum", fontsize=9)
@@ -111,7 +114,8 @@ def _frame(points: list[list[Point]], peak: float) -> Frame:
     return Frame(min(xs) / 1.7, max(xs) * 2.2, 0.6 * min([*ys, peak]), 1.7 * max([*ys, peak]))
 
 
-def _draw_roof(panel, frame: Frame, peak: float, bandwidth: float) -> None:
+def _draw_roof(panel, frame: Frame, peak: float, bandwidth: float) -> float:
+    """Draw the two limits, and return where they meet."""
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlim(frame.left, frame.right)
@@ -134,6 +138,10 @@ def _draw_roof(panel, frame: Frame, peak: float, bandwidth: float) -> None:
             transform_rotates_text=True,
             **style,
         )
+    style = {"fontsize": 8, "color": "#888888", "style": "italic", "va": "top"}
+    text = "above the roof: fewer operations by Winograd's algorithm"
+    panel.text(0.015, 0.985, text, transform=panel.transAxes, **style)
+    return ridge
 
 
 def _draw_layers(panel, layers: list[Point]) -> None:
@@ -162,13 +170,14 @@ def _draw_layers(panel, layers: list[Point]) -> None:
         panel.scatter(*zip(*own, strict=True), zorder=4, **style)
 
 
-def _name_layers(panel, frame: Frame, layers: list[Point]) -> None:
+def _name_layers(panel, frame: Frame, layers: list[Point], ridge: tuple[float, float]) -> None:
     """The layers where fastconv is furthest behind and ahead, as far as there is room."""
     from matplotlib.patheffects import withStroke
 
     compared = sorted((p for p in layers if not math.isnan(p.ratio)), key=lambda p: p.ratio)
     behind, ahead = compared[:3], compared[3:][-2:]
-    taken: list[tuple[float, float, float]] = []  # left, right, height
+    u, v = frame.points(*ridge)
+    taken = [(u, u + 32 * LETTER, v + 7)]  # left, right, height: the name of the peak
     for point in (*behind, *reversed(ahead)):
         text = f"{point.name}  {point.ratio:.2f}x"
         u, v = frame.points(point.x, point.rates[MAIN])
@@ -235,10 +244,11 @@ def _explain(figure, names: set[str], machine: dict) -> None:
         handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
     figure.suptitle(
-        f"fastconv {machine['fastconv']} and its peers\n"
-        f"{machine['cpu']['model']}, {machine['isa']}, {plural(machine['threads'], 'thread')}; "
-        "above the roof: Winograd's algorithm",
-        fontsize=12,
+        f"fastconv {machine['fastconv']} and its peers, layer by layer: {machine['cpu']['model']}, "
+        f"{machine['isa']}, {plural(machine['threads'], 'thread')}",
+        fontsize=13,
+        fontweight="bold",
         ha="left",
         x=0.012,
+        wrap=True,
     )

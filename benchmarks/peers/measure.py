@@ -86,6 +86,7 @@ def measure_case(
             continue
         found, failure = _calls(peer, task, work)
         calls |= found
+        failure = failure or "not available"
         measured |= {name: Measured(None, 1.0, math.nan, failure) for name in names}
     for name, call in calls.items():
         measured[name] = _verified(call, work)

@@ -39,6 +39,8 @@ class PyTorch(Peer):
         return {self.name: Call(run, _numpy)}
 
     def prepared(self, work):
+        if not torch.backends.mkldnn.is_available():
+            return self.forward(work)
         x, w = torch.from_numpy(work.x), torch.from_numpy(work.w)
         S, P, G = (work.options[key] for key in ("stride", "padding", "groups"))
         where = ([P, P], [S, S], [1, 1], G)
