@@ -145,6 +145,16 @@ def test_spread_is_interquartile():
     assert Timing(0.0, 0.0, 1, 1).spread == 0
 
 
+def test_short_calls_warm_up_at_each_turn():
+    clock = Clock()
+    work = {"short": clock.work("short", 0.001), "long": clock.work("long", 0.1)}
+    options = {"sample_time": 0.003, "warm_time": 0.006, "min_rounds": 2, "min_time": 0}
+    timings = clock.compare(work, **options)
+    assert timings["short"].calls == 3
+    assert 2 * 6 <= clock.order.count("short") - 2 - 2 * 3 <= 2 * 7  # 2 calls in the warm-up
+    assert clock.order.count("long") == 1 + 2
+
+
 def test_settle_is_called_before_each_turn():
     clock, calls = Clock(), []
     compare(

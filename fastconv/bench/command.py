@@ -13,10 +13,16 @@ from pathlib import Path
 import numpy as np
 
 import fastconv
-from fastconv import _core
 from fastconv.bench.candidates import prepare
 from fastconv.bench.cases import OP_CHOICES, OPERATIONS, select
-from fastconv.bench.environment import blas_threads, environment, others_share, plural
+from fastconv.bench.environment import (
+    blas_threads,
+    environment,
+    measured_bandwidth,
+    measured_peak,
+    others_share,
+    plural,
+)
 from fastconv.bench.report import Measured, Result, make_report, means, right
 from fastconv.bench.timing import compare
 
@@ -142,11 +148,7 @@ def list_layers(plan: list) -> int:
 def check_outputs(args: argparse.Namespace, plan: list) -> None:
     """Refuse what would fail after minutes of measuring."""
     for option, target in (("--json", args.json), ("--plot", args.plot)):
-        if target in (None, "-"):
-            continue
-        path = Path(target)
-        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            args.error(f"argument {option}: cannot write {target!r}")
+        check_writable(args, option, target)
     if args.plot is None:
         return
     if Path(args.plot).suffix.lower() not in (".png", ".svg", ".pdf"):
@@ -155,6 +157,14 @@ def check_outputs(args: argparse.Namespace, plan: list) -> None:
         args.error("--plot needs matplotlib: pip install 'fastconv[plot]'")
     if all(op.pooling for op, _ in plan):
         args.error("--plot draws convolutions, and only pooling was asked for")
+
+
+def check_writable(args: argparse.Namespace, option: str, target: str | None) -> None:
+    if target in (None, "-"):
+        return
+    path = Path(target)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        args.error(f"argument {option}: cannot write {target!r}")
 
 
 def measure(args: argparse.Namespace, plan: list, threads: int) -> int:
@@ -166,14 +176,8 @@ def measure(args: argparse.Namespace, plan: list, threads: int) -> int:
         machine = environment()
         machine["blas"]["control"] = blas_control
         machine["others_share"] = others_share()
-        # limits: the best of five tries, other programs can only make them lower
-        machine["peak"] = max(
-            _core.measure_peak(args.dtype, threads, budget.roof_time) for _ in range(5)
-        )
-        size = max(2**24, 2**27 // threads)  # bytes that a thread copies: beyond the caches
-        machine["bandwidth"] = max(
-            _core.measure_bandwidth(threads, size, budget.roof_time) for _ in range(5)
-        )
+        machine["peak"] = measured_peak(args.dtype, threads, budget.roof_time)
+        machine["bandwidth"] = measured_bandwidth(threads, budget.roof_time)
         for line in header(args, machine):
             report.say(line)
         roofs = {

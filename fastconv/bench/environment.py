@@ -13,6 +13,7 @@ import numpy as np
 
 import fastconv
 from fastconv import _core
+from fastconv.bench.timing import settle
 
 
 def environment() -> dict:
@@ -63,6 +64,7 @@ def others_share(seconds: float = 0.3) -> float | None:
         user, nice, system, idle, waiting, *rest = map(int, first.split()[1:9])
         return user + nice + system + sum(rest), idle + waiting
 
+    settle()  # the threads of our own libraries
     try:
         busy, idle = ticks()
         time.sleep(seconds)
@@ -135,6 +137,17 @@ def blas_threads(count: int):
             yield f"{plural(count, 'thread')}, set through threadpoolctl"
         else:
             yield "threads not controlled: threadpoolctl does not know this BLAS"
+
+
+def measured_peak(dtype: str, threads: int, seconds: float) -> float:
+    """FMA peak in FLOP/s: the best of five tries, other programs can only make it lower."""
+    return max(_core.measure_peak(dtype, threads, seconds) for _ in range(5))
+
+
+def measured_bandwidth(threads: int, seconds: float) -> float:
+    """Bytes a second copied beyond the caches, read and written: the best of five tries."""
+    size = max(2**24, 2**27 // threads)  # bytes that a thread copies
+    return max(_core.measure_bandwidth(threads, size, seconds) for _ in range(5))
 
 
 def plural(count: int, word: str) -> str:

@@ -222,7 +222,7 @@ class PlainReport:
             self.say(shape.line(row(result)))
 
         yield add
-        for cells in foot(results):
+        for cells in foot(results) if results else ():
             self.say(shape.line(cells))
 
 
@@ -261,6 +261,8 @@ class RichReport:
     def table(self, operation: Operation, cases: list, roof: str):
         results = []
         yield results.append
+        if not results:  # interrupted
+            return
         headings = layout(operation, cases).headings
         title = f"{operation.title} ({operation.unit}; {operation.roof}: {roof})"
         unlimited = self.console.options.update(max_width=1000)

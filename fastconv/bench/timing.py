@@ -59,6 +59,7 @@ def compare(
     min_rounds: int = 7,
     max_time: float = 1.0,
     sample_time: float = 0.02,
+    warm_time: float = 0.0,
     settle: Callable[[], None] = settle,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
@@ -82,6 +83,9 @@ def compare(
         whatever `min_rounds` says. A warm-up call that takes this long is the only sample.
     sample_time : float
         Seconds that a sample should last at least: many short calls make one sample.
+    warm_time : float
+        Seconds that short calls run uncounted at the start of each turn: for candidates that
+        bring threads of their own, which have to wake up.
     settle : callable
         Called before each turn; waits until the threads of the turn before are quiet.
     clock : callable
@@ -115,7 +119,7 @@ def compare(
         first = (first + 1) % len(waiting)
         for turn in waiting[first:] + waiting[:first]:
             settle()
-            turn.sample()
+            turn.sample(warm_time)
     return {name: turn.timing() for name, turn in turns.items()}
 
 
@@ -147,9 +151,12 @@ class _Turns:
             self.calls = max(1, math.ceil(sample_time / seconds))
         self.short = seconds < 2 * sample_time
 
-    def sample(self) -> None:
+    def sample(self, warm_time: float) -> None:
         if self.short:
+            end = self.clock() + warm_time
             self.call()
+            while self.clock() < end:
+                self.call()
         self._keep(self._seconds(self.calls))
 
     def _keep(self, seconds: float) -> None:
