@@ -48,6 +48,7 @@ ODD_CASES = [
     ConvCase("test", "strided", 4, 9, 8, 6, 3, 3, stride=2, padding=0, groups=2, N=2),
     ConvCase("test", "depthwise", 5, 6, 6, 5, 3, 3, stride=3, padding=2, groups=5),
     ConvCase("test", "1x1", 3, 5, 4, 2, 1, 1, stride=2, padding=0, groups=1),
+    ConvCase("test", "3x3", 4, 9, 7, 6, 3, 3, stride=1, padding=1, groups=2),
 ]
 ODD_POOLS = [
     PoolCase("test", "plain", 3, 8, 6, 2, 2),
@@ -298,7 +299,8 @@ def test_sampled_error_finds_wrong_values():
 def test_candidates_are_right(operation, dtype):
     for case in ODD_POOLS if operation.pooling else ODD_CASES:
         candidates = prepare(operation, case, dtype, FULL)
-        assert set(candidates) == set(operation.candidates)
+        left_out = set() if operation.pooling or case.suits_winograd else {"winograd"}
+        assert set(candidates) == set(operation.candidates) - left_out
         for name, candidate in candidates.items():
             assert candidate.failure == "" and candidate.error <= 1, (name, case)
             assert candidate.scale == 1

@@ -26,6 +26,7 @@ candidates take turns, after every result has been verified against float64.
   python, naive  the loops of the lecture, in Python (small layers only) and in C
   im2col         the lecture's matrix product, with NumPy's BLAS
   gemm           fastconv's implicit matrix product
+  winograd       Winograd's algorithm, where it suits
   auto           what fastconv picks by itself
   ±              distance between the quartiles, as a share of the median
   peak, copy     share of the machine's limit, which is measured first

@@ -5,8 +5,14 @@ import math
 from fastconv.bench.environment import plural
 
 # The loops in Python are left out: their bars would be invisible.
-COLOURS = {"naive": "#555555", "im2col": "#e39a3b", "gemm": "#7fb2e5", "auto": "#1f5fa8"}
-BAR = 0.2  # height of a bar, in layers
+COLOURS = {
+    "naive": "#555555",
+    "im2col": "#e39a3b",
+    "gemm": "#7fb2e5",
+    "winograd": "#6aab7b",
+    "auto": "#1f5fa8",
+}
+BAR = 0.17  # height of a bar, in layers
 
 
 def draw(path: str, tables: list[list], machine: dict, *, dtype: str, batch: int) -> None:
