@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import fastconv
-from fastconv import _core
+from fastconv import _core, _tuned
 from fastconv.bench.candidates import prepare
 from fastconv.bench.cases import OP_CHOICES, OPERATIONS, conv_cases, select
 from fastconv.bench.environment import blas_threads, environment, others_share, plural
@@ -27,7 +27,7 @@ candidates take turns, after every result has been verified against float64.
   im2col         the lecture's matrix product, with NumPy's BLAS
   gemm           fastconv's implicit matrix product
   winograd       Winograd's algorithm, where it suits
-  auto           what fastconv picks by itself
+  auto           what fastconv picks by itself, by fastconv.tune's choices if there are any
   ±              distance between the quartiles, as a share of the median
   peak, copy     share of the machine's limit, which is measured first
   ~              measured on fewer images, groups or filters, and scaled up
@@ -281,6 +281,9 @@ def header(args: argparse.Namespace, machine: dict) -> list[str]:
         f"{machine['bandwidth'] / 1e9:.1f} GB/s copied, both measured",
         f"batch    {args.batch}, {args.dtype}" + (", quick" if args.quick else ""),
     ]
+    tuned = _tuned.status()
+    if tuned["choices"]:
+        lines.append(f"tuned    {plural(tuned['choices'], 'convolution')} in {tuned['file']}")
     if blas["coretype"]:
         lines.append(
             f"warning  OPENBLAS_CORETYPE={blas['coretype']} chooses NumPy's BLAS kernels: im2col "
