@@ -31,11 +31,14 @@ from fastconv._threads import (
     set_num_threads,
     threads,
 )
+from fastconv._tune import TunedConv, TuneResult, tune, tune_clear, tune_conv2d
 from fastconv.functional import *  # noqa: F403
 from fastconv.functional import __all__ as _functional
 
 __all__ = [
     "ConvPlan",
+    "TuneResult",
+    "TunedConv",
     "__version__",
     "available_isas",
     "conv_output_size",
@@ -50,5 +53,8 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "threads",
+    "tune",
+    "tune_clear",
+    "tune_conv2d",
     *_functional,
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastconv import _core
+from fastconv import _core, _tuned
 from fastconv._geometry import freeze
 from fastconv.functional.conv import conv_shape
 
@@ -98,6 +98,8 @@ def plan_conv2d(
 ):
     """Tell what `conv2d` with algo="auto" would do with arrays of these shapes.
 
+    It goes by what `tune` measured with as many threads, or else by estimates of the work.
+
     Returns
     -------
     ConvPlan
@@ -120,11 +122,15 @@ def plan_conv2d(
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"plan_conv2d: dtype must be float32 or float64, got {dtype}")
     plan = _core.conv_plan(g, dtype)
+    algorithm, reason = plan["algorithm"], _reason(plan)
+    tuned = _tuned.choose("forward", g, dtype)
+    if tuned != "auto":
+        algorithm, reason = tuned, "it was the fastest when measured by fastconv.tune"
     return ConvPlan(
-        plan["algorithm"],
-        _reason(plan),
+        algorithm,
+        reason,
         plan["multiply_adds"],
-        plan["workspace_bytes"],
+        plan["workspaces"]["winograd" if algorithm == "winograd" else "gemm"],
         plan["threads"],
         plan["tasks"],
         plan["tile"],

@@ -451,7 +451,7 @@ def conv_plan(Conv g, dtype):
         "oc_block": plan.oc_block,
         "tasks": plan.pixel_blocks * plan.oc_blocks * plan.group_chunk,
         "threads": plan.threads,
-        "workspace_bytes": choice.winograd_bytes if winograd else plan.workspace_bytes,
+        "workspaces": {"gemm": plan.workspace_bytes, "winograd": choice.winograd_bytes},
         "multiply_adds": plan.multiply_adds,
     }
 

@@ -148,7 +148,7 @@ PARAMETERS = {
     "dilation": lambda rng: int(rng.integers(1, 4)),
     "output_padding": lambda rng: int(rng.integers(0, 3)),
     "fit": lambda rng: ["floor", "pad", "strict"][rng.integers(3)],
-    "algo": lambda rng: ["auto", "gemm", "im2col", "naive"][rng.integers(4)],
+    "algo": lambda rng: ["auto", "gemm", "im2col", "naive", "winograd"][rng.integers(5)],
     "ceil_mode": lambda rng: bool(rng.integers(2)),
     "needs": lambda rng: ["x", "wb", ("x", "w", "b"), ()][rng.integers(4)],
 }

@@ -42,6 +42,13 @@ MISTAKES = {
     "JSON to nowhere": (["bench", "--json", "/no/such/folder/x.json"], "/no/such/folder/x.json"),
     "JSON to a folder": (["bench", "--json", "."], "'.'"),
     "plot that is no picture": (["bench", "--plot", "chart.txt"], "chart.txt"),
+    "two commands": (["bench", "--check-auto", "--scaling"], "--scaling"),
+    "plot of a check": (["bench", "--check-auto", "--plot", "x.png"], "--check-auto"),
+    "check without a choice": (["bench", "--check-auto", "--op", "weight_grad"], "--check-auto"),
+    "scaling from nowhere": (["bench", "--scaling", "--filter", "resnet50/3_"], "resnet50/3_ds"),
+    "scaling of a pool": (["bench", "--scaling", "--filter", "pool3x3"], "pool3x3"),
+    "check of a pool": (["bench", "--check-auto", "--filter", "pool3x3"], "pool3x3"),
+    "scaling of pooling": (["bench", "--scaling", "--op", "pool"], "--scaling"),
     "plot of pooling": (["bench", "--op", "pool", "--plot", "x.png"], "pooling"),
 }
 
@@ -195,6 +202,7 @@ def test_json_on_stdout():
     assert content["settings"]["quick"] is True
     (result,) = content["results"]
     assert result["name"] == "cs231n-notes/demo" and result["work"] == 2 * 18 * 27
+    # stride 2 has no Winograd form
     assert set(result["candidates"]) == {"python", "naive", "im2col", "gemm", "auto"}
     for found in result["candidates"].values():
         assert found["seconds"] > 0 and found["error_in_tolerances"] <= 1 and found["rounds"] >= 1
@@ -209,6 +217,43 @@ def test_plot_and_json_files(tmp_path):
     assert done.returncode == 0, done.stderr
     assert chart.read_bytes().startswith(b"\x89PNG")
     assert len(json.loads(numbers.read_text(encoding="utf-8"))["results"]) == 3
+
+
+def test_check_auto(tmp_path):
+    target = tmp_path / "check.json"
+    args = ("bench", "--check-auto", "--quick", "--filter", "cs231n-notes", "--json", str(target))
+    done = fastconv_command(*args, "--op", "input_grad", "--threads", "1")
+    assert done.returncode in (0, 1), done.stderr  # another process may take the processor
+    content = json.loads(target.read_text(encoding="utf-8"))
+    assert [result["case"]["N"] for result in content["results"]] == [1, 1, 8, 8]
+    assert content["summary"]["layers"] == 4
+    for result in content["results"]:
+        assert result["ratio"] >= 1 and result["auto"] in result["seconds"]
+        assert result["seconds"][result["best"]] == min(result["seconds"].values())
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith('"auto" is within 10% of the best on ') and " of 4 layers" in last
+    assert done.stdout.count("\nConvolution, gradient of the input, batch ") == 2
+
+
+def test_scaling(tmp_path):
+    pytest.importorskip("matplotlib")
+    chart = tmp_path / "chart.png"
+    args = ("bench", "--scaling", "--quick", "--filter", "cifar/3x3-64", "--json", "-")
+    done = fastconv_command(*args, "--plot", str(chart), "--threads", "3")
+    assert done.returncode == 0, done.stderr
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    content = json.loads(done.stdout)
+    found = {}
+    for result in content["results"]:
+        found.setdefault(result["axis"], []).append(result)
+        assert result["seconds"] > 0 and result["scratch_bytes"] > 0
+    assert [r["value"] for r in found["N"]] == [1, 2, 4, 8, 16, 32, 64]
+    assert [r["value"] for r in found["C"]] == [8, 16, 32, 64, 128]
+    assert [r["value"] for r in found["H"]] == [4, 8, 16, 32, 64]
+    assert [r["threads"] for r in found["threads"]] == [1, 2, 3]
+    assert found["N"][-1]["im2col_bytes"] == 64 * 32 * 9 * 16 * 16 * 4
+    for heading in ("images", "channels", "image size", "threads"):
+        assert f"\n{heading}\n" in done.stderr
 
 
 def test_slow_blas_is_named():

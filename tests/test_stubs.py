@@ -65,6 +65,7 @@ def _parameters(arguments):
             (inspect.Parameter.POSITIONAL_OR_KEYWORD, a.arg, d)
             for a, d in zip(arguments.args, defaults, strict=True)
         ),
+        *((inspect.Parameter.VAR_POSITIONAL, a.arg, None) for a in [arguments.vararg] if a),
         *(
             (inspect.Parameter.KEYWORD_ONLY, a.arg, d)
             for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)

@@ -7,6 +7,7 @@ from importlib import resources
 from math import prod
 
 from fastconv._geometry import conv_output_size, pool_output_size
+from fastconv.functional.conv import conv_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,17 @@ class ConvCase:
     def work(self) -> int:
         """Floating-point operations: two for each multiply-add, those with padding included."""
         return 2 * prod(self.y_shape) * prod(self.w_shape[1:])
+
+    @property
+    def options(self) -> dict:
+        """What the functions of `fastconv.functional` take besides the arrays."""
+        return {"stride": self.stride, "padding": self.padding, "groups": self.groups}
+
+    @property
+    def suits_winograd(self) -> bool:
+        shapes = self.x_shape, self.w_shape
+        steps = self.stride, self.padding, 1, self.groups
+        return conv_shape("bench", *shapes, *steps, "NCHW", "floor").suits_winograd
 
     def shrunk(self, limit: float) -> "ConvCase":
         """The same layer with fewer images, groups or filters, so that `work` is near `limit`.
@@ -186,10 +198,12 @@ class Operation:
 
 
 _CONV = {
-    "candidates": ("python", "naive", "im2col", "gemm", "auto"),
+    "candidates": ("python", "naive", "im2col", "gemm", "winograd", "auto"),
     "main": "auto",
     "baselines": ("naive", "im2col"),
 }
+# of the weights there is no Winograd form
+_WEIGHTS = _CONV | {"candidates": tuple(c for c in _CONV["candidates"] if c != "winograd")}
 _MAX = {
     "candidates": ("numpy", "indices", "compact"),
     "main": "indices",
@@ -205,7 +219,7 @@ _AVG = {
 OPERATIONS = (
     Operation("forward", "Convolution, forward", **_CONV),
     Operation("input_grad", "Convolution, gradient of the input", **_CONV),
-    Operation("weight_grad", "Convolution, gradient of the weights", **_CONV),
+    Operation("weight_grad", "Convolution, gradient of the weights", **_WEIGHTS),
     Operation("max_pool", "Max pooling with its indices", **_MAX),
     Operation("max_pool_grad", "Max pooling, gradient", **_MAX),
     Operation("avg_pool", "Average pooling", **_AVG),

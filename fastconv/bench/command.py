@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import fastconv
+from fastconv import _tuned
 from fastconv.bench.candidates import prepare
-from fastconv.bench.cases import OP_CHOICES, OPERATIONS, select
+from fastconv.bench.cases import OP_CHOICES, OPERATIONS, conv_cases, select
 from fastconv.bench.environment import (
     blas_threads,
     environment,
@@ -32,7 +33,8 @@ candidates take turns, after every result has been verified against float64.
   python, naive  the loops of the lecture, in Python (small layers only) and in C
   im2col         the lecture's matrix product, with NumPy's BLAS
   gemm           fastconv's implicit matrix product
-  auto           what fastconv picks by itself
+  winograd       Winograd's algorithm, where it suits
+  auto           what fastconv picks by itself, by fastconv.tune's choices if there are any
   ±              distance between the quartiles, as a share of the median
   peak, copy     share of the machine's limit, which is measured first
   ~              measured on fewer images, groups or filters, and scaled up
@@ -84,13 +86,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "float64"), default="float32", help="(default: float32)"
     )
     parser.add_argument(
-        "--batch", type=positive, default=1, metavar="N", help="images in a batch (default: 1)"
+        "--batch", type=positive, metavar="N", help="images in a batch (default: 1)"
     )
     parser.add_argument(
         "--threads",
         type=positive,
         metavar="N",
         help="threads of fastconv and of NumPy's BLAS (default: as in `fastconv info`)",
+    )
+    parser.add_argument(
+        "--check-auto",
+        action="store_true",
+        help="check that what auto picks is within 10 %% of the best; status 1 if it is not on "
+        "90 %% of the layers (batches of 1 and 8, 1 and all threads, unless they are given)",
+    )
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="how time and memory grow with images, channels, image size and threads, from one "
+        "layer (--filter; default: resnet50/3_3x3)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first impression")
     parser.add_argument("--list", action="store_true", help="list the layers and stop")
@@ -116,24 +130,49 @@ def positive(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Run the command; `args.error` prints a line and exits with status 2."""
     operations = [op for op in OPERATIONS if op.key in OP_CHOICES[args.op]]
-    plan = [(op, select(op.cases(), args.filter, args.batch)) for op in operations]
+    plan = [(op, select(op.cases(), args.filter, args.batch or 1)) for op in operations]
     plan = [(op, cases) for op, cases in plan if cases]
     if not plan:
         args.error(f"no layer's name contains {args.filter!r}; --list shows the names")
     if args.list:
         return list_layers(plan)
     check_outputs(args, plan)
+    if args.check_auto or args.scaling:
+        return special(args)
+    args.batch = args.batch or 1
 
-    threads = args.threads or fastconv.get_num_threads()
+    with allowed_threads(args) as threads:
+        return measure(args, plan, threads)
+
+
+@contextlib.contextmanager
+def allowed_threads(args: argparse.Namespace):
+    """As many threads as the options ask for; what cannot be had ends the command."""
     with contextlib.ExitStack() as stack:
+        threads = args.threads or fastconv.get_num_threads()
         try:
             stack.enter_context(fastconv.threads(threads))
         except ValueError as error:
             args.error(f"argument --threads: {error}")
         try:
-            return measure(args, plan, threads)
+            yield threads
         except MemoryError:
             args.error(f"not enough memory for a batch of {args.batch}; make --batch smaller")
+
+
+def special(args: argparse.Namespace) -> int:
+    """What is no comparison of algorithms layer by layer."""
+    from fastconv.bench import check_auto, scaling
+
+    if not select(conv_cases(), args.filter, 1):
+        args.error(f"no convolution's name contains {args.filter!r}; --list shows the names")
+    machine, budget = environment(), QUICK if args.quick else FULL
+    with allowed_threads(args):
+        module = check_auto if args.check_auto else scaling
+        status, found = module.run(args, budget, machine)
+    if args.json:
+        write_json(args.json, {"environment": machine, "budget": asdict(budget)} | found)
+    return status
 
 
 def list_layers(plan: list) -> int:
@@ -149,8 +188,12 @@ def check_outputs(args: argparse.Namespace, plan: list) -> None:
     """Refuse what would fail after minutes of measuring."""
     for option, target in (("--json", args.json), ("--plot", args.plot)):
         check_writable(args, option, target)
+    if args.check_auto and args.scaling:
+        args.error("--check-auto and --scaling are two commands")
     if args.plot is None:
         return
+    if args.check_auto:
+        args.error("--plot draws no --check-auto")
     if Path(args.plot).suffix.lower() not in (".png", ".svg", ".pdf"):
         args.error(f"argument --plot: {args.plot!r} does not end in .png, .svg or .pdf")
     if importlib.util.find_spec("matplotlib") is None:
@@ -243,6 +286,9 @@ def header(args: argparse.Namespace, machine: dict) -> list[str]:
         f"{machine['bandwidth'] / 1e9:.1f} GB/s copied, both measured",
         f"batch    {args.batch}, {args.dtype}" + (", quick" if args.quick else ""),
     ]
+    tuned = _tuned.status()
+    if tuned["choices"]:
+        lines.append(f"tuned    {plural(tuned['choices'], 'convolution')} in {tuned['file']}")
     if blas["coretype"]:
         lines.append(
             f"warning  OPENBLAS_CORETYPE={blas['coretype']} chooses NumPy's BLAS kernels: im2col "

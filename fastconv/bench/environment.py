@@ -13,6 +13,7 @@ import numpy as np
 
 import fastconv
 from fastconv import _core
+from fastconv._machine import cpu_model
 from fastconv.bench.timing import settle
 
 
@@ -37,16 +38,6 @@ def environment() -> dict:
         "blas": blas(),
         "build": build(),
     }
-
-
-def cpu_model() -> str:
-    """Name of the processor as its maker wrote it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model") and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine() or "unknown"
 
 
 def usable_cores() -> int:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from fastconv import _tuned
 from fastconv.bench.environment import environment, plural, thread_source
 
 
@@ -14,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     found = environment()
     found["threads_from"] = thread_source()
+    found["tuned"] = _tuned.status()
     if args.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
@@ -35,6 +37,7 @@ def rows(found: dict) -> list[tuple[str, str]]:
         ("features", " ".join(found["features"]) or "none that fastconv uses"),
         ("kernels", f"{found['isa']} (available: {', '.join(found['available_isas'])})"),
         ("threads", f"{found['threads']}, from {found['threads_from']}"),
+        ("tuned", tuned(**found["tuned"])),
         ("NumPy", found["numpy"]),
         ("BLAS", f"{blas['name']} {blas['version']}{kernels}{threads}".strip()),
         ("Python", f"{found['python']}, {found['system']}"),
@@ -43,6 +46,15 @@ def rows(found: dict) -> list[tuple[str, str]]:
             f"{build['module']}, {build['bytes'] / 1e6:.2f} MB, compiler {build['compiler']}",
         ),
     ]
+
+
+def tuned(file: str | None, choices: int, problem: str) -> str:
+    """What became of the file with the choices of `fastconv.tune`."""
+    if file is None:
+        return "no choices kept: FASTCONV_CACHE is off, or there is no home folder"
+    if problem:
+        return f"{file} is ignored: {problem}"
+    return f"{plural(choices, 'convolution')} in {file}"
 
 
 def show(table: list[tuple[str, str]]) -> None:

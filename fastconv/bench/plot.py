@@ -1,12 +1,18 @@
-"""The chart of ``fastconv bench --plot``: a bar for each algorithm on each layer."""
+"""The charts of ``fastconv bench --plot``: a bar for each algorithm on each layer, or growth."""
 
 import math
 
 from fastconv.bench.environment import plural
 
 # The loops in Python are left out: their bars would be invisible.
-COLOURS = {"naive": "#555555", "im2col": "#e39a3b", "gemm": "#7fb2e5", "auto": "#1f5fa8"}
-BAR = 0.2  # height of a bar, in layers
+COLOURS = {
+    "naive": "#555555",
+    "im2col": "#e39a3b",
+    "gemm": "#7fb2e5",
+    "winograd": "#6aab7b",
+    "auto": "#1f5fa8",
+}
+BAR = 0.17  # height of a bar, in layers
 
 
 def draw(path: str, tables: list[list], machine: dict, *, dtype: str, batch: int) -> None:
@@ -82,3 +88,55 @@ def _write_speedups(panel, table: list) -> None:
 
 def _or_zero(value: float) -> float:
     return 0.0 if math.isnan(value) else value
+
+
+def draw_scaling(path: str, points: list, words: dict, title: str) -> None:
+    """Time above, memory below, one column an axis; dashed lines show growth at a steady rate.
+
+    `words` names the axes; the order of the columns is that of the points.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes = list(dict.fromkeys(point.axis for point in points))
+    figure = Figure(figsize=(1 + 3.1 * len(axes), 6.2), dpi=130, layout="constrained")
+    panels = figure.subplots(2, len(axes), squeeze=False, sharey="row")
+    for column, axis in enumerate(axes):
+        line = [point for point in points if point.axis == axis]
+        _draw_growth(panels[0][column], panels[1][column], line)
+        for panel in panels[:, column]:
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            panel.xaxis.set_major_locator(FixedLocator([point.value for point in line]))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            panel.tick_params(labelsize=8)
+            panel.grid(color="#dddddd", linewidth=0.8)
+            panel.set_axisbelow(True)
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[1][column].set_xlabel(words[axis], fontsize=9)
+    panels[0][0].set_ylabel("milliseconds", fontsize=9)
+    panels[1][0].set_ylabel("MB", fontsize=9)
+    for row in panels:
+        row[0].legend(frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path)
+
+
+def _draw_growth(time_panel, memory_panel, line: list) -> None:
+    values = [point.value for point in line]
+    seconds = [point.timing.median for point in line]
+    # at the rate of the largest size, or as one thread's rate times the threads
+    steady = line[0 if line[0].axis == "threads" else -1]
+    rate = steady.rate / steady.threads
+    ideal = [point.case.work / point.threads / rate * 1e3 for point in line]
+    time_panel.plot(values, ideal, "--", color="#999999", linewidth=1, label="at a steady rate")
+    style = {"marker": "o", "markersize": 4}
+    time_panel.plot(
+        values, [s * 1e3 for s in seconds], color=COLOURS["auto"], label="auto", **style
+    )
+    columns = [point.columns / 1e6 for point in line]
+    scratch = [max(point.scratch, 1) / 1e6 for point in line]
+    memory_panel.plot(values, columns, color=COLOURS["im2col"], label="im2col's matrix", **style)
+    memory_panel.plot(values, scratch, color=COLOURS["auto"], label="scratch memory", **style)

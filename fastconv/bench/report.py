@@ -267,7 +267,7 @@ class RichReport:
         title = f"{operation.title} ({operation.unit}; {operation.roof}: {roof})"
         unlimited = self.console.options.update(max_width=1000)
         # a narrow terminal leaves out what it can do without
-        spare = ("shape", "python", "±", f"{operation.main} ms", "numpy", "x naive")
+        spare = ("shape", "python", "±", f"{operation.main} ms", "numpy", "x naive", "winograd")
         for count in range(len(spare) + 1):
             keep = [i for i, heading in enumerate(headings) if heading not in spare[:count]]
             table = self._table(title, headings, keep, results)

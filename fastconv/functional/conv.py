@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from fastconv import _checks, _core, _geometry
+from fastconv import _checks, _core, _geometry, _tuned
 from fastconv._geometry import freeze
 from fastconv.functional import _im2col
 
@@ -50,12 +50,16 @@ def _conv(op, x, w, b, stride, padding, dilation, groups, layout, activation, fi
     if out is not None:
         _checks.check_out(op, out, g.y_shape, dtype, x=x, w=w, b=b)
     relu = activation is not None
+    if algo == "auto" and _tuned.active:
+        algo = _tuned.choose("forward", g, dtype)
     if algo == "im2col":
         return _im2col.forward(g, x, w, b, relu, out)
     return _core.conv_forward(g, x, w, b, relu, algo, out)
 
 
 def _input_grad(g, dy, w, algo):
+    if algo == "auto" and _tuned.active:
+        algo = _tuned.choose("input_grad", g, dy.dtype)
     if algo == "im2col":
         return _im2col.input_grad(g, dy, w)
     return _core.conv_input_grad(g, dy, w, algo=algo)

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from fastconv import _checks, _core, _geometry
+from fastconv import _checks, _core, _geometry, _tuned
 from fastconv._geometry import freeze
 
 
@@ -42,18 +42,22 @@ def _conv_transpose(op, x, w, b, stride, padding, output_padding, dilation, grou
     g = _shape(op, x, w, stride, padding, output_padding, dilation, groups, layout)
     _checks.check_bias(op, b, g.C, w.shape)
     _checks.check_out(op, out, g.x_shape, dtype, x=x, w=w, b=b)
-    return _core.conv_input_grad(g, x, w, b, out=out)
+    algo = _tuned.choose("input_grad", g, dtype) if _tuned.active else "auto"
+    return _core.conv_input_grad(g, x, w, b, algo=algo, out=out)
 
 
 def _conv_transpose_backward(
     op, dy, x, w, stride, padding, output_padding, dilation, groups, layout, needs
 ):
-    _checks.check_arrays(op, dy=dy, x=x, w=w)
+    dtype = _checks.check_arrays(op, dy=dy, x=x, w=w)
     g = _shape(op, x, w, stride, padding, output_padding, dilation, groups, layout)
     reason = f"x of shape {x.shape} with w of shape {w.shape}"
     _checks.check_shape(op, "dy", dy.shape, g.x_shape, reason)
     needs = _checks.check_needs(op, needs)
-    dx = _core.conv_forward(g, dy, w) if "x" in needs else None
+    dx = None
+    if "x" in needs:
+        algo = _tuned.choose("forward", g, dtype) if _tuned.active else "auto"
+        dx = _core.conv_forward(g, dy, w, algo=algo)
     dw = _core.conv_weight_grad(g, x, dy) if "w" in needs else None
     db = _core.input_bias_grad(g, dy) if "b" in needs else None
     return dx, dw, db
