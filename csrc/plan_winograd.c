@@ -48,7 +48,8 @@ static void plan_oc_block(ptrdiff_t ocs, ptrdiff_t blocks, ptrdiff_t itemsize, f
  * for all would be, and enough for all threads. */
 static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2, itemsize = (ptrdiff_t)t->itemsize;
-    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G, rows = g->N * plan->tile_rows;
+    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
+    const ptrdiff_t rows = FC_MAX(1, g->N * plan->tile_rows);
     const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
     const ptrdiff_t u_bytes =
         panels * POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
