@@ -54,7 +54,7 @@ static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsiz
     plan->oc_chunk = ocs;
 }
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan) {
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, lanes = t->lanes;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
@@ -74,14 +74,16 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
     plan->oc_panel = fc_even_part(ocs, t->mr);
 
-    plan->u_in_tasks = plan->band_rows >= rows && blocks == 1;
+    const int once = plan->band_rows >= rows && blocks == 1; /* U is used once */
+    plan->prepared = prepared;
+    plan->u_in_tasks = once && !prepared;
     if (plan->u_in_tasks) {
         plan_u_in_tasks(channels, ocs, itemsize, plan);
     } else {
         const ptrdiff_t panel =
             POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
         const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
-        plan->oc_chunk = FC_MIN(ocs, most * plan->oc_panel);
+        plan->oc_chunk = once ? ocs : FC_MIN(ocs, most * plan->oc_panel);
         plan->channel_block = channels;
         plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
     }
@@ -104,7 +106,7 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     const size_t u_bytes =
         (size_t)(fc_ceil_div(plan->u_in_tasks ? plan->oc_block : plan->oc_chunk, plan->oc_panel) *
                  plan->u_panel_bytes);
-    plan->u_bytes = plan->u_in_tasks ? 0 : u_bytes;
+    plan->u_bytes = plan->u_in_tasks || prepared ? 0 : u_bytes;
     plan->u_slot_bytes = plan->u_in_tasks ? u_bytes : 0;
     plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
     plan->slot_bytes = plan->packed_bytes + plan->u_slot_bytes + plan->m_bytes +
@@ -137,16 +139,17 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     const double row_vectors = rows * (double)fc_ceil_div(plan->tile_cols, t->lanes);
     const double panels = (double)fc_ceil_div(g->OC / g->G, plan->oc_panel) *
                           (double)fc_ceil_div(plan->oc_panel, t->lanes);
+    const double weights = plan->prepared ? 0 : 400 * channels * panels;
     return (double)g->G * (product * POSITIONS * channels * ocs * vectors +
-                           row_vectors * (300 * channels + 500 * ocs) + 400 * channels * panels);
+                           row_vectors * (300 * channels + 500 * ocs) + weights);
 }
 
-fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype) {
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     const fc_kernels *t = fc_table(dtype);
     fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g), .winograd_cost = -1};
     fc_wino_plan plan;
     choice.gemm_cost = gemm_cost(g, t);
-    if (fc_plan_winograd(g, dtype, &plan) != FC_OK)
+    if (fc_plan_winograd(g, dtype, prepared, &plan) != FC_OK)
         return choice;
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;
