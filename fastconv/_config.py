@@ -4,7 +4,7 @@ import numpy as np
 
 from fastconv import _core
 from fastconv._geometry import freeze
-from fastconv._plan import ConvPlan, describe
+from fastconv._plan import describe
 from fastconv.functional.conv import conv_shape
 
 

@@ -34,7 +34,7 @@ def _reason(plan):
 
 
 def describe(plan, reason=None):
-    """The `ConvPlan` of what `_core` tells about a convolution; `reason` replaces the usual ones."""
+    """The `ConvPlan` of what `_core` tells; `reason` takes the place of the usual ones."""
     return ConvPlan(
         plan["algorithm"],
         reason or _reason(plan),

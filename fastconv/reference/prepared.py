@@ -48,7 +48,7 @@ def prepare_conv2d(
     fit="floor",
     algo="auto",
 ):
-    """Fix the filters of a convolution: ``prepare_conv2d(w, b, ...)(x)`` is ``conv2d(x, w, b, ...)``.
+    """Fix the filters of a convolution: ``prepare_conv2d(w, b)(x)`` is ``conv2d(x, w, b)``.
 
     Parameters
     ----------
