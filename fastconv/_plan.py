@@ -21,6 +21,8 @@ def _reason(plan):
     """Why the algorithm of a `_core.conv_plan` was chosen."""
     if plan["algorithm"] == "depthwise":
         return "each group has one channel: a weighted sum of shifted rows, memory sets the pace"
+    if plan["multiply_adds"] == 0:
+        return "there are no images"
     gemm, winograd = plan["costs"]["gemm"], plan["costs"]["winograd"]
     if winograd < 0:
         return "Winograd's algorithm needs 3x3 or 5x5 filters, stride 1 and dilation 1"

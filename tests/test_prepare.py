@@ -207,6 +207,11 @@ def test_attributes():
     assert p.algorithm == "depthwise" and p.weight_bytes == w[:, :1].nbytes
 
 
+def test_plan_without_images():
+    assert "no images" in fastconv.prepare_conv2d(W, x_shape=(0, 4, 7, 9)).plan.reason
+    assert "no images" in fastconv.plan_conv2d((0, 4, 7, 9), W.shape).reason
+
+
 def test_layer(rng):
     layer = Conv2d(6, 8, 3, stride=2, padding=1, groups=2, rng=rng, layout="NHWC")
     x = rng.standard_normal((2, 9, 10, 6)).astype(np.float32)
