@@ -42,13 +42,16 @@ static void plan_oc_block(ptrdiff_t ocs, ptrdiff_t blocks, ptrdiff_t itemsize, f
     plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
 }
 
+/* Where all tiles are one block: small tasks, which threads can share evenly. */
+static ptrdiff_t a_dozen(ptrdiff_t ocs, ptrdiff_t oc_panel) {
+    return FC_MIN(fc_ceil_div(12, oc_panel), fc_ceil_div(ocs, oc_panel)) * oc_panel;
+}
+
 /* U is used once: a dozen filters and as many channels as fit a part of the second-level cache. */
 static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsize,
                             fc_wino_plan *plan) {
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const ptrdiff_t panels =
-        FC_MIN(fc_ceil_div(12, plan->oc_panel), fc_ceil_div(ocs, plan->oc_panel));
-    plan->oc_block = panels * plan->oc_panel;
+    plan->oc_block = a_dozen(ocs, plan->oc_panel);
     const ptrdiff_t fit = FC_MAX(16, l2 * 3 / 8 / (POSITIONS * plan->oc_block * itemsize));
     plan->channel_block = fc_even_part(channels, fit);
     plan->oc_chunk = ocs;
@@ -91,6 +94,8 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
         plan->oc_chunk = once ? ocs : chunk_of_u(channels, ocs, t, plan->oc_panel);
         plan->channel_block = channels;
         plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
+        if (once)
+            plan->oc_block = FC_MIN(plan->oc_block, a_dozen(ocs, plan->oc_panel));
     }
 
     plan->v_step = fc_spread(channels * plan->tile_pitch, t->itemsize);
