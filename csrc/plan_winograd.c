@@ -57,12 +57,18 @@ static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsiz
     plan->oc_chunk = ocs;
 }
 
-/* Filters of a group whose U stays in the last-level cache while all tiles meet it. */
-static ptrdiff_t chunk_of_u(ptrdiff_t channels, ptrdiff_t ocs, const fc_kernels *t,
-                            ptrdiff_t oc_panel) {
-    const ptrdiff_t step = fc_wino_panel_step(channels, oc_panel, t);
-    const ptrdiff_t panel = POSITIONS * step * (ptrdiff_t)t->itemsize;
-    return FC_MIN(ocs, FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel) * oc_panel);
+/* U is used for several blocks of tiles, and made in chunks that stay in the last-level cache meanwhile;
+ * or it was made before the call. Small tasks share evenly, but each reads all of V. */
+static void plan_u_whole(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t blocks, int once,
+                         const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const ptrdiff_t panel = POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
+    const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
+    plan->oc_chunk = once ? ocs : FC_MIN(ocs, most * plan->oc_panel);
+    plan->channel_block = channels;
+    plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
+    if (once && POSITIONS * channels * plan->tile_pitch * itemsize <= l2 * 3 / 4)
+        plan->oc_block = FC_MIN(plan->oc_block, a_dozen(ocs, plan->oc_panel));
 }
 
 fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
@@ -91,11 +97,7 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
     if (plan->u_in_tasks) {
         plan_u_in_tasks(channels, ocs, itemsize, plan);
     } else {
-        plan->oc_chunk = once ? ocs : chunk_of_u(channels, ocs, t, plan->oc_panel);
-        plan->channel_block = channels;
-        plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
-        if (once)
-            plan->oc_block = FC_MIN(plan->oc_block, a_dozen(ocs, plan->oc_panel));
+        plan_u_whole(channels, ocs, blocks, once, t, plan);
     }
 
     plan->v_step = fc_spread(channels * plan->tile_pitch, t->itemsize);
