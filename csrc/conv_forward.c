@@ -212,14 +212,17 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- the call ------------------------------------------------------------------------------ */
 
+static void pack_weights(fc_conv_job *job) {
+    /* a few filters are packed sooner than a second thread wakes */
+    const double elements = (double)job->groups * (double)job->ocs *
+                            (double)(job->g.C / job->g.G * fc_volume(job->g.kernel));
+    fc_parallel_for(elements < 16384 ? 1 : job->plan.threads, fc_pack_weights_tasks(job),
+                    fc_pack_weights, job);
+}
+
 static void run_chunk(fc_conv_job *job) {
-    if (job->plan.weights == FC_WEIGHTS_PACKED) {
-        /* a few filters are packed sooner than a second thread wakes */
-        const double elements = (double)job->groups * (double)job->ocs *
-                                (double)(job->g.C / job->g.G * fc_volume(job->g.kernel));
-        fc_parallel_for(elements < 16384 ? 1 : job->plan.threads, fc_pack_weights_tasks(job),
-                        fc_pack_weights, job);
-    }
+    if (job->plan.weights == FC_WEIGHTS_PACKED)
+        pack_weights(job);
     job->plan.oc_blocks = fc_ceil_div(job->ocs, job->plan.oc_block);
     fc_parallel_for(job->plan.threads, job->groups * job->plan.pixel_blocks * job->plan.oc_blocks,
                     compute_task, job);
@@ -238,15 +241,17 @@ static void run_chunks(fc_conv_job *job) {
     }
 }
 
-static fc_status run_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                          ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
-    fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .y = *y};
+fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
+                       const fc_array *bias, const fc_array *y, int relu) {
+    fc_conv_job job = {.g = *g, .x = *x, .w = w->plain, .w_group = w->group, .y = *y};
     job.bias = bias;
     job.relu = relu;
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
     const ptrdiff_t weight_row = fc_weights_are_dense(&job.g, &job.w) ? job.w.stride[0] : 0;
-    const fc_status status = fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
+    const fc_status status =
+        w->packed ? fc_plan_prepared(&job.g, dtype, channels_last, w->form, &job.plan)
+                  : fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
     if (status)
         return status;
     job.t = fc_table(dtype);
@@ -254,15 +259,29 @@ static fc_status run_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, c
     fc_array_bounds(&job.x, size, job.t->itemsize, &job.x_begin, &job.x_end);
     job.y_dense = fc_is_dense(&job.y, job.g.out);
     job.slot_bytes = fc_slot_bytes(&job.plan, job.t->itemsize);
-    job.weights = fc_workspace_acquire(job.plan.workspace_bytes);
-    if (!job.weights)
+    char *memory = fc_workspace_acquire(job.plan.workspace_bytes);
+    if (!memory)
         return FC_NO_MEMORY;
-    job.slots = job.weights + fc_weights_bytes(&job.g, &job.plan, job.t->itemsize);
+    job.weights = w->packed ? (char *)w->packed : memory;
+    job.slots = memory + fc_weights_bytes(&job.g, &job.plan, job.t->itemsize);
     job.packed_bias = job.slots - fc_bias_bytes(&job.g, job.t->itemsize);
     if (bias)
         fc_pack_bias(&job);
     run_chunks(&job);
-    fc_workspace_release(job.weights);
+    fc_workspace_release(memory);
+    return FC_OK;
+}
+
+fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_filters *w,
+                       void *dst) {
+    fc_conv_job job = {.g = *g, .w = w->plain, .w_group = w->group, .weights = dst};
+    const fc_status status = fc_plan_prepared(g, dtype, 0, form, &job.plan);
+    if (status)
+        return status;
+    job.t = fc_table(dtype);
+    job.groups = g->G;
+    job.ocs = g->OC / g->G;
+    pack_weights(&job);
     return FC_OK;
 }
 
@@ -270,17 +289,18 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
                        const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
                        const fc_array *y, int relu) {
     const fc_status status = fc_conv_check(g);
+    const fc_filters filters = {.plain = *w, .group = w_group};
     fc_conv limited = *g;
     if (status || g->N == 0)
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
     if (algo == FC_AUTO)
-        algo = fc_choose_algo(g, dtype).algo;
+        algo = fc_choose_algo(g, dtype, 0).algo;
     if (algo == FC_WINOGRAD)
-        return fc_conv_winograd(&limited, dtype, x, w, w_group, bias, y, relu);
+        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu);
     if (fc_is_depthwise(g))
         return fc_conv_depthwise(&limited, dtype, x, w, w_group, bias, y, relu);
-    return run_gemm(&limited, dtype, x, w, w_group, bias, y, relu);
+    return fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
 }
 
 fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,

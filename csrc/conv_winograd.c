@@ -303,11 +303,16 @@ static void band_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- the call ------------------------------------------------------------------------------ */
 
+static void transform_weights(wino_job *job) {
+    fc_parallel_for(job->plan.threads, fc_ceil_div(job->ocs, job->plan.oc_panel), weights_task,
+                    job);
+}
+
 static void run_chunk(wino_job *job, char *v) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t rows = job->g.N * plan->tile_rows;
-    if (!plan->u_in_tasks)
-        fc_parallel_for(plan->threads, fc_ceil_div(job->ocs, plan->oc_panel), weights_task, job);
+    if (!plan->u_in_tasks && !plan->prepared)
+        transform_weights(job);
     if (plan->own_bands) {
         fc_parallel_for(plan->threads, fc_ceil_div(rows, plan->band_rows), band_task, job);
         return;
@@ -320,31 +325,62 @@ static void run_chunk(wino_job *job, char *v) {
     }
 }
 
-fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                           ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
+/* Transformed beforehand: [group][panel][position][channel][filter]. */
+static char *prepared_panel(const wino_job *job, const void *packed) {
+    const ptrdiff_t group = fc_ceil_div(job->g.OC / job->g.G, job->plan.oc_panel);
+    return panel_at(job, (char *)packed + job->group * group * job->plan.u_panel_bytes,
+                    job->first_oc);
+}
+
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
+                           const fc_array *bias, const fc_array *y, int relu) {
     wino_job job = {.g = *g, .x = *x, .y = *y, .bias = bias, .relu = relu};
     job.t = fc_table(dtype);
     fc_tidy_width(&job.x, g->in);
     fc_tidy_width(&job.y, g->out);
-    const fc_status status = fc_plan_winograd(g, dtype, &job.plan);
+    const fc_status status = fc_plan_winograd(g, dtype, w->packed != NULL, &job.plan);
     if (status)
         return status;
-    job.pack.g = *g;
-    job.pack.w = *w;
-    job.pack.w_group = w_group;
-    job.pack.t = job.t;
-    job.u = fc_workspace_acquire(job.plan.workspace_bytes);
-    if (!job.u)
+    job.pack = (fc_conv_job){.g = *g, .w = w->plain, .w_group = w->group, .t = job.t};
+    char *memory = fc_workspace_acquire(job.plan.workspace_bytes);
+    if (!memory)
         return FC_NO_MEMORY;
-    char *v = job.u + job.plan.u_bytes;
+    job.u = memory;
+    char *v = memory + job.plan.u_bytes;
     job.slots = v + job.plan.v_bytes;
     for (int slot = 0; slot < job.plan.threads; slot++)
         *carve_scratch(&job, slot).stamp = -1;
     for (job.group = 0; job.group < g->G; job.group++)
         for (job.first_oc = 0; job.first_oc < g->OC / g->G; job.first_oc += job.plan.oc_chunk) {
             job.ocs = FC_MIN(job.plan.oc_chunk, g->OC / g->G - job.first_oc);
+            if (w->packed)
+                job.u = prepared_panel(&job, w->packed);
             run_chunk(&job, v);
         }
-    fc_workspace_release(job.u);
+    fc_workspace_release(memory);
+    return FC_OK;
+}
+
+size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype) {
+    fc_wino_plan plan;
+    if (fc_plan_winograd(g, dtype, 1, &plan) != FC_OK)
+        return 0;
+    return (size_t)(g->G * fc_ceil_div(g->OC / g->G, plan.oc_panel) * plan.u_panel_bytes);
+}
+
+fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w, void *dst) {
+    wino_job job = {.g = *g, .t = fc_table(dtype), .ocs = g->OC / g->G};
+    const fc_status status = fc_plan_winograd(g, dtype, 1, &job.plan);
+    if (status)
+        return status;
+    job.pack = (fc_conv_job){.g = *g, .w = w->plain, .w_group = w->group, .t = job.t};
+    job.slots = fc_workspace_acquire((size_t)job.plan.threads * job.plan.slot_bytes);
+    if (!job.slots)
+        return FC_NO_MEMORY;
+    for (job.group = 0; job.group < g->G; job.group++) {
+        job.u = prepared_panel(&job, dst);
+        transform_weights(&job);
+    }
+    fc_workspace_release(job.slots);
     return FC_OK;
 }

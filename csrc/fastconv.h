@@ -55,8 +55,13 @@ fc_status fc_pool_check(const fc_pool *g);
 /* ---- convolution ----------------------------------------------------------------------- */
 
 /* Weights are packed once a call; or, in one pixel block, where they are used, once; or the tile reads
- * them as they stand. */
-typedef enum { FC_WEIGHTS_PACKED, FC_WEIGHTS_IN_TASKS, FC_WEIGHTS_DIRECT } fc_weights_use;
+ * them as they stand; or they were packed before the call. */
+typedef enum {
+    FC_WEIGHTS_PACKED,
+    FC_WEIGHTS_IN_TASKS,
+    FC_WEIGHTS_DIRECT,
+    FC_WEIGHTS_PREPARED
+} fc_weights_use;
 
 /* What a convolution will do: chosen by fc_plan_conv from the geometry, the kernels' tile sizes,
  * the caches and the thread count alone, so that the same call always sums in the same order.
@@ -109,7 +114,42 @@ typedef struct {
     ptrdiff_t tile_outputs; /* along one axis of Winograd's tile */
     size_t winograd_bytes;  /* scratch memory of Winograd's algorithm */
 } fc_choice;
-fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype); /* g has passed fc_conv_check */
+/* g has passed fc_conv_check; prepared: packing or transforming the filters costs nothing. */
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared);
+
+/* ---- convolution with prepared filters, for inference ------------------------------------ */
+
+/* How filters lie that were packed before the call: not at all, for algorithms that read them as they
+ * are; in panels for the tile's broadcast side, or for its vectors; transformed for Winograd's
+ * algorithm. What a form looks like depends on the filters, groups, dtype and kernels in use, not on
+ * the image, the thread count or the layout: all shapes share it. */
+typedef enum {
+    FC_FORM_PLAIN,
+    FC_FORM_PANELS,
+    FC_FORM_VECTORS,
+    FC_FORM_TRANSFORMED,
+    FC_FORM_COUNT
+} fc_form;
+
+/* The form that is fastest for this convolution by this algorithm, and what will run. */
+typedef struct {
+    fc_form form;
+    fc_choice choice;
+    size_t packed_bytes; /* of all filters in that form */
+    fc_conv_plan plan;   /* of the GEMM with prepared filters */
+} fc_preparation;
+
+/* FC_WINOGRAD where it does not suit is FC_BAD_GEOMETRY. */
+fc_status fc_prepare(const fc_conv *g, fc_dtype dtype, fc_algo algo, int channels_last,
+                     fc_preparation *preparation);
+
+/* Brings the filters into a form other than FC_FORM_PLAIN, at 64-byte aligned memory. */
+fc_status fc_pack_filters(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_array *w,
+                          void *packed);
+
+/* fc_conv_forward with filters that were packed with the kernels now in use. */
+fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const void *packed,
+                           const fc_array *x, const fc_array *bias, const fc_array *y, int relu);
 
 /* The loops of the lecture, one thread. */
 fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,

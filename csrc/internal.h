@@ -197,8 +197,27 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
                        const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
                        const fc_array *y, int relu);
 
-fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                           ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+/* The filters of a call: any strides, group i's i*group elements behind the first one's; or, where
+ * `packed` is set, in that form. */
+typedef struct {
+    fc_array plain;
+    ptrdiff_t group;
+    const void *packed;
+    fc_form form;
+} fc_filters;
+
+/* The drivers behind it. */
+fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
+                       const fc_array *bias, const fc_array *y, int relu);
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
+                           const fc_array *bias, const fc_array *y, int relu);
+
+/* Their filters, packed: bytes, and the packing of w->plain to dst. */
+size_t fc_gemm_packed_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);
+fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_filters *w,
+                       void *dst);
+size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype);
+fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w, void *dst);
 
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);

@@ -33,16 +33,23 @@ static double step_cost(ptrdiff_t along, ptrdiff_t across, const fc_kernels *t) 
     return (double)fc_ceil_div(along, t->lanes) * (double)across;
 }
 
-static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
-                      ptrdiff_t weight_row, fc_conv_plan *plan) {
+/* Swapped, weights must be packed, at 0.6 FMAs for each, where the tile could have read them. */
+static int prefers_swapped(const fc_conv *g, const fc_kernels *t, int channels_last,
+                           ptrdiff_t weight_row) {
     const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
     const double usual = step_cost(pixels, ocs, t), swapped = step_cost(ocs, pixels, t);
-    /* Swapped, weights must be packed, at 0.6 FMAs for each, where the tile could have read them. */
-    plan->swapped = channels_last ? swapped < 1.2 * usual
-                                  : 1.05 * swapped + (weight_row ? 0.6 * (double)ocs : 0) < usual;
+    return channels_last ? swapped < 1.2 * usual
+                         : 1.05 * swapped + (weight_row ? 0.6 * (double)ocs : 0) < usual;
+}
+
+/* What tile and which sums, for plan->swapped. */
+static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
+                      fc_conv_plan *plan) {
+    const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
     plan->oc_panel = plan->swapped ? t->nr : fc_even_part(ocs, t->mr);
     plan->pixel_panel = plan->swapped ? fc_even_part(pixels, t->mr) : t->nr;
     plan->tiles_in_scratch = plan->swapped && !channels_last;
+    plan_sum(g, t, plan);
 }
 
 /* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
@@ -114,19 +121,8 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     plan->oc_blocks = fc_ceil_div(ocs, plan->oc_block);
 }
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
-                       fc_conv_plan *plan) {
-    const fc_status status = fc_conv_check(g);
-    if (status)
-        return status;
-    const fc_kernels *t = fc_table(dtype);
-    plan->multiply_adds = fc_multiply_adds(g);
-    plan->threads = fc_threads_for(plan->multiply_adds);
-    plan_tile(g, t, channels_last, weight_row, plan);
-    plan_sum(g, t, plan);
-    plan->weights = weights_are_direct(t, weight_row, plan) ? FC_WEIGHTS_DIRECT
-                    : weights_fit_tasks(g, t, plan)         ? FC_WEIGHTS_IN_TASKS
-                                                            : FC_WEIGHTS_PACKED;
+/* Chunks, tasks and memory, for a tile and a use of the weights. */
+static void plan_work(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
     plan->group_chunk = g->G;
     plan->oc_chunk = g->OC / g->G;
     if (plan->weights == FC_WEIGHTS_PACKED)
@@ -137,6 +133,41 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrd
     plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
+}
+
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
+                       fc_conv_plan *plan) {
+    const fc_status status = fc_conv_check(g);
+    if (status)
+        return status;
+    const fc_kernels *t = fc_table(dtype);
+    plan->multiply_adds = fc_multiply_adds(g);
+    plan->threads = fc_threads_for(plan->multiply_adds);
+    plan->swapped = prefers_swapped(g, t, channels_last, weight_row);
+    plan_tile(g, t, channels_last, plan);
+    plan->weights = weights_are_direct(t, weight_row, plan) ? FC_WEIGHTS_DIRECT
+                    : weights_fit_tasks(g, t, plan)         ? FC_WEIGHTS_IN_TASKS
+                                                            : FC_WEIGHTS_PACKED;
+    plan_work(g, t, plan);
+    return FC_OK;
+}
+
+fc_form fc_gemm_form(const fc_conv *g, fc_dtype dtype, int channels_last) {
+    return prefers_swapped(g, fc_table(dtype), channels_last, 0) ? FC_FORM_VECTORS : FC_FORM_PANELS;
+}
+
+fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, fc_form form,
+                           fc_conv_plan *plan) {
+    const fc_status status = fc_conv_check(g);
+    if (status)
+        return status;
+    const fc_kernels *t = fc_table(dtype);
+    plan->multiply_adds = fc_multiply_adds(g);
+    plan->threads = fc_threads_for(plan->multiply_adds);
+    plan->swapped = form == FC_FORM_VECTORS;
+    plan->weights = FC_WEIGHTS_PREPARED;
+    plan_tile(g, t, channels_last, plan);
+    plan_work(g, t, plan);
     return FC_OK;
 }
 
@@ -163,12 +194,17 @@ size_t fc_bias_bytes(const fc_conv *g, size_t itemsize) {
     return fc_align((size_t)(g->OC + FC_MAX_NR) * itemsize);
 }
 
-/* Packed weights of a chunk, and behind them the bias, which may be read one tile too far. */
-size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+/* Packed weights of a chunk. */
+size_t fc_gemm_packed_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
     const ptrdiff_t sum = g->C / g->G * fc_volume(g->kernel);
     const ptrdiff_t ocs = fc_packed_channels(plan, plan->oc_chunk);
-    const size_t packed = (size_t)(plan->group_chunk * ocs * sum) * itemsize;
-    return (plan->weights == FC_WEIGHTS_PACKED ? fc_align(packed) : 0) + fc_bias_bytes(g, itemsize);
+    return fc_align((size_t)(plan->group_chunk * ocs * sum) * itemsize);
+}
+
+/* The packed weights, and behind them the bias, which may be read one tile too far. */
+size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+    return (plan->weights == FC_WEIGHTS_PACKED ? fc_gemm_packed_bytes(g, plan, itemsize) : 0) +
+           fc_bias_bytes(g, itemsize);
 }
 
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {

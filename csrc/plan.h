@@ -27,6 +27,11 @@ size_t fc_segments_bytes(const fc_conv_plan *plan);
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize);
 
+/* The form of prepared filters for the GEMM, and the plan with them. */
+fc_form fc_gemm_form(const fc_conv *g, fc_dtype dtype, int channels_last);
+fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, fc_form form,
+                           fc_conv_plan *plan);
+
 /* Winograd's tiles are 6 x 6. */
 enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
 enum { FC_WINO_STAMP_BYTES = 64 }; /* of a slot: which V it holds */
@@ -45,6 +50,7 @@ typedef struct {
     ptrdiff_t tile_block, tile_pitch; /* tiles a task takes; elements of V for each channel */
     ptrdiff_t v_step, m_step;         /* elements between positions */
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
+    int prepared;   /* filters were transformed before the call */
     int u_in_tasks; /* filters are transformed where they are used, once */
     int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
     int own_v;      /* each slot transforms the whole band for itself */
@@ -55,7 +61,7 @@ typedef struct {
     size_t u_bytes, v_bytes, workspace_bytes;
 } fc_wino_plan;
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan);
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan);
 
 /* A run of output pixels that lie in one row: lane is its first place in the panel. */
 typedef struct {

@@ -74,6 +74,11 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *p
     return 1;
 }
 
+/* Where all tiles are one block: small tasks, which threads can share evenly. */
+static ptrdiff_t a_dozen(ptrdiff_t ocs, ptrdiff_t oc_panel) {
+    return FC_MIN(fc_ceil_div(12, oc_panel), fc_ceil_div(ocs, oc_panel)) * oc_panel;
+}
+
 /* U is used once, right after it was made. A task goes through V once for its filters: the more it
  * takes, the less V travels; M and the U of some channels share the second-level cache with what
  * streams past. Fewer than 64 channels at a time would load and store M too often. */
@@ -95,6 +100,20 @@ static void plan_u_in_tasks(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t itemsiz
     plan->oc_chunk = ocs;
 }
 
+/* U is used for several blocks of tiles, and made in chunks that stay in the last-level cache meanwhile;
+ * or it was made before the call. Small tasks share evenly, but each reads all of V. */
+static void plan_u_whole(ptrdiff_t channels, ptrdiff_t ocs, ptrdiff_t blocks, int once,
+                         const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const ptrdiff_t panel = POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
+    const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
+    plan->oc_chunk = once ? ocs : FC_MIN(ocs, most * plan->oc_panel);
+    plan->channel_block = channels;
+    plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
+    if (once && POSITIONS * channels * (plan->tile_block + t->lanes) * itemsize <= l2 * 3 / 4)
+        plan->oc_block = FC_MIN(plan->oc_block, a_dozen(ocs, plan->oc_panel));
+}
+
 /* All threads make V of a band, then share out its products. */
 static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize;
@@ -105,19 +124,17 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_pla
     const ptrdiff_t tiles = plan->band_rows * plan->tile_cols;
     plan->tile_block = fc_round_up(FC_MIN(tiles, MOST_TILES), t->lanes);
     const ptrdiff_t blocks = fc_ceil_div(tiles, plan->tile_block);
-    plan->u_in_tasks = plan->band_rows >= rows && blocks == 1;
-    if (plan->u_in_tasks) {
+    const int once = plan->band_rows >= rows && blocks == 1; /* U is used once */
+    plan->u_in_tasks = once && !plan->prepared;
+    /* a line of V from another core's cache takes ten times as long as making it once more */
+    plan->own_v = once && plan->threads > 1;
+    if (plan->u_in_tasks)
         plan_u_in_tasks(channels, ocs, itemsize, plan);
-        return;
-    }
-    const ptrdiff_t panel = POSITIONS * fc_wino_panel_step(channels, plan->oc_panel, t) * itemsize;
-    const ptrdiff_t most = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel);
-    plan->oc_chunk = FC_MIN(ocs, most * plan->oc_panel);
-    plan->channel_block = channels;
-    plan_oc_block(plan->oc_chunk, blocks, itemsize, plan);
+    else
+        plan_u_whole(channels, ocs, blocks, once, t, plan);
 }
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan) {
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, lanes = t->lanes;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
@@ -130,6 +147,7 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
     plan->threads = fc_threads_for(fc_multiply_adds(g));
     plan->oc_panel = fc_even_part(ocs, t->mr);
+    plan->prepared = prepared;
     plan->own_bands = plan_own_bands(g, t, plan);
     if (!plan->own_bands)
         plan_shared_bands(g, t, plan);
@@ -153,12 +171,12 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, fc_wino_plan *plan)
     const size_t u_bytes =
         (size_t)(fc_ceil_div(plan->u_in_tasks ? plan->oc_block : plan->oc_chunk, plan->oc_panel) *
                  plan->u_panel_bytes);
-    plan->u_bytes = plan->u_in_tasks ? 0 : u_bytes;
+    plan->u_bytes = plan->u_in_tasks || prepared ? 0 : u_bytes;
     plan->u_slot_bytes = plan->u_in_tasks ? u_bytes : 0;
     plan->m_bytes = fc_align((size_t)((POSITIONS * plan->m_step + lanes) * itemsize));
     const size_t v = fc_align((size_t)((POSITIONS * blocks * plan->v_step + lanes) * itemsize));
-    /* a line of V from another core's cache takes ten times as long as making it once more */
-    plan->own_v = plan->u_in_tasks && plan->threads > 1 && (size_t)plan->threads * v <= MOST_OWN_V;
+    if ((size_t)plan->threads * v > MOST_OWN_V)
+        plan->own_v = 0;
     const int own = plan->own_bands || plan->own_v;
     plan->v_bytes = own ? 0 : v;
     plan->v_slot_bytes = own ? v : 0;
@@ -182,26 +200,34 @@ static double gemm_cost(const fc_conv *g, const fc_kernels *t) {
     return (double)g->G * sum * vectors * (products + packing);
 }
 
+/* Vector FMAs in the time that an element of U takes to come from memory, where it was made before the
+ * call and all of it outgrows the second-level cache: 13.7 GB/s on one core beside 7.6 G FMAs/s. */
+static double streaming_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    const double bytes = POSITIONS * (double)g->OC * (double)(g->C / g->G) * (double)t->itemsize;
+    return plan->prepared && bytes > (double)fc_cpu_caches()->l2 ? 0.6 * (double)t->itemsize : 0;
+}
+
 static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
     const double rows = (double)(g->N * plan->tile_rows);
     const double tiles = rows * (double)plan->tile_cols;
     const double channels = (double)(g->C / g->G), ocs = (double)(g->OC / g->G);
     const double vectors = (double)fc_ceil_div((ptrdiff_t)tiles, t->lanes);
     /* a single vector does not fill the pipelines; U and V come from the last-level cache */
-    const double product = vectors == 1 ? 1.7 : 1.3;
+    const double product = FC_MAX((vectors == 1 ? 1.7 : 1.3) * vectors, streaming_cost(g, t, plan));
     const double row_vectors = rows * (double)fc_ceil_div(plan->tile_cols, t->lanes);
     const double panels = (double)fc_ceil_div(g->OC / g->G, plan->oc_panel) *
                           (double)fc_ceil_div(plan->oc_panel, t->lanes);
-    return (double)g->G * (product * POSITIONS * channels * ocs * vectors +
-                           row_vectors * (300 * channels + 500 * ocs) + 400 * channels * panels);
+    const double weights = plan->prepared ? 0 : 400 * channels * panels;
+    return (double)g->G * (product * POSITIONS * channels * ocs +
+                           row_vectors * (300 * channels + 500 * ocs) + weights);
 }
 
-fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype) {
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     const fc_kernels *t = fc_table(dtype);
     fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g), .winograd_cost = -1};
     fc_wino_plan plan;
     choice.gemm_cost = gemm_cost(g, t);
-    if (fc_plan_winograd(g, dtype, &plan) != FC_OK)
+    if (fc_plan_winograd(g, dtype, prepared, &plan) != FC_OK)
         return choice;
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;

@@ -16,7 +16,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 from fastconv._config import (
-    ConvPlan,
     available_isas,
     cpu_features,
     isa,
@@ -25,6 +24,7 @@ from fastconv._config import (
     show_config,
 )
 from fastconv._geometry import conv_output_size, pool_output_size, same_padding
+from fastconv._plan import ConvPlan
 from fastconv._threads import (
     get_num_threads,
     register_with_threadpoolctl,

@@ -1,11 +1,10 @@
 """What this build and this machine are, and what a convolution will do."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fastconv import _core, _tuned
 from fastconv._geometry import freeze
+from fastconv._plan import describe
 from fastconv.functional.conv import conv_shape
 
 
@@ -54,36 +53,6 @@ def show_config(*, as_dict=False):
     return None
 
 
-@dataclass(frozen=True)
-class ConvPlan:
-    """What a forward convolution will do; from `plan_conv2d`."""
-
-    algorithm: str  # "gemm", "winograd" or "depthwise"
-    reason: str  # why that one, in words
-    multiply_adds: float  # of the convolution
-    workspace_bytes: int  # scratch memory beyond input, filters and output
-    threads: int
-    tasks: int  # this and what follows: of the GEMM, chosen or not
-    tile: tuple[int, int]  # output channels x pixels
-    sum_block: tuple[int, int]  # channels x kernel cells summed at a time
-
-
-def _reason(plan):
-    """Why the algorithm of a `_core.conv_plan` was chosen."""
-    if plan["algorithm"] == "depthwise":
-        return "each group has one channel: a weighted sum of shifted rows, memory sets the pace"
-    gemm, winograd = plan["costs"]["gemm"], plan["costs"]["winograd"]
-    if winograd < 0:
-        return "Winograd's algorithm needs 3x3 or 5x5 filters, stride 1 and dilation 1"
-    m = plan["tile_outputs"]
-    ratio = f"by estimate {winograd / gemm:.2f} times the work of the GEMM, transforms included"
-    if plan["algorithm"] == "winograd":
-        return f"Winograd's tiles of {m}x{m} outputs take {ratio}"
-    if winograd < gemm:
-        return "the direct sum is more precise where channels are few, or there is little to save"
-    return f"Winograd's tiles of {m}x{m} outputs would take {ratio}"
-
-
 def plan_conv2d(
     x_shape,
     w_shape,
@@ -122,17 +91,9 @@ def plan_conv2d(
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"plan_conv2d: dtype must be float32 or float64, got {dtype}")
     plan = _core.conv_plan(g, dtype)
-    algorithm, reason = plan["algorithm"], _reason(plan)
     tuned = _tuned.choose("forward", g, dtype)
-    if tuned != "auto":
-        algorithm, reason = tuned, "it was the fastest when measured by fastconv.tune"
-    return ConvPlan(
-        algorithm,
-        reason,
-        plan["multiply_adds"],
-        plan["workspaces"]["winograd" if algorithm == "winograd" else "gemm"],
-        plan["threads"],
-        plan["tasks"],
-        plan["tile"],
-        plan["sum_block"],
+    if tuned == "auto":
+        return describe(plan)
+    return describe(
+        plan | {"algorithm": tuned}, "it was the fastest when measured by fastconv.tune"
     )

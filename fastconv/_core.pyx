@@ -62,7 +62,20 @@ cdef extern from "fastconv.h" nogil:
         double gemm_cost, winograd_cost
         ptrdiff_t tile_outputs
         size_t winograd_bytes
-    fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype)
+    fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared)
+    ctypedef enum fc_form:
+        FC_FORM_PLAIN
+    ctypedef struct fc_preparation:
+        fc_form form
+        fc_choice choice
+        size_t packed_bytes
+        fc_conv_plan plan
+    fc_status fc_prepare(const fc_conv *g, fc_dtype dtype, fc_algo algo, int channels_last,
+                         fc_preparation *preparation)
+    fc_status fc_pack_filters(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_array *w,
+                              void *packed)
+    fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const void *packed,
+                               const fc_array *x, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                               const fc_array *w, const fc_array *bias, const fc_array *y, int relu)
     fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
@@ -438,11 +451,15 @@ def conv_plan(Conv g, dtype):
     cdef fc_conv_plan plan
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
     cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
-    cdef fc_choice choice = fc_choose_algo(&g.c, code)
+    cdef fc_choice choice = fc_choose_algo(&g.c, code, False)
     _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
+    return _describe(choice, plan)
+
+
+cdef dict _describe(fc_choice choice, fc_conv_plan plan):
     cdef bint winograd = choice.algo == FC_WINOGRAD
     return {
-        "algorithm": "depthwise" if choice.depthwise else "winograd" if winograd else "gemm",
+        "algorithm": "winograd" if winograd else "depthwise" if choice.depthwise else "gemm",
         "costs": {"gemm": choice.gemm_cost, "winograd": choice.winograd_cost},
         "tile_outputs": choice.tile_outputs,
         "tile": (plan.oc_panel, plan.pixel_panel),
@@ -454,6 +471,84 @@ def conv_plan(Conv g, dtype):
         "workspaces": {"gemm": plan.workspace_bytes, "winograd": choice.winograd_bytes},
         "multiply_adds": plan.multiply_adds,
     }
+
+
+# ---- prepared convolution -----------------------------------------------------------------------
+
+cdef class PreparedConv:
+    """A convolution of one shape with packed filters; a call takes x, which must suit g, and out.
+
+    `forms` holds the filters in the forms made so far, by number. All shapes share it; what this
+    shape needs is added to it. Forms are made for one instruction set: once another is in use, the
+    object is `stale`, and so is `forms`.
+    """
+
+    cdef readonly Conv g
+    cdef fc_preparation how
+    cdef fc_dtype dtype
+    cdef const char *isa
+    cdef View w, b, packed
+    cdef char *filters
+    cdef bint relu
+
+    def __init__(self, Conv g, w, b, bint relu, str algo, dict forms):
+        self.g, self.relu, self.isa = g, relu, fc_isa()
+        self.w = _floats(w, g.w_shape, False)
+        self.b = None if b is None else _vector(b, (g.OC,))
+        _same_dtype(self.w, self.b)
+        self.dtype = self.w.dtype
+        cdef fc_status status = fc_prepare(
+            &g.c, self.dtype, _algos[algo], g.channels_last, &self.how)
+        _raise_status(status, g.geometry)
+        if self.how.form != FC_FORM_PLAIN:
+            self._pack(forms)
+
+    cdef int _pack(self, dict forms) except -1:
+        cdef int form = self.how.form
+        cdef bint known = form in forms
+        cdef fc_status status
+        # room to start at a cache line
+        memory = forms[form] if known else _empty((self.how.packed_bytes + 63,), _index_dtypes[1])
+        self.packed = _open(memory, memory.shape, True)
+        self.filters = <char *>((<uintptr_t>self.packed.array.data + 63) & ~<uintptr_t>63)
+        if known:
+            return 0
+        with nogil:
+            status = fc_pack_filters(
+                &self.g.c, self.dtype, self.how.form, &self.w.array, self.filters)
+        _raise_status(status, self.g.geometry)
+        forms[form] = memory
+        return 0
+
+    def __call__(self, x, out=None):
+        cdef Conv g = self.g
+        cdef View xv = _floats(x, g.x_shape, g.channels_last)
+        _same_dtype(self.w, xv)
+        if out is None:
+            out = _empty(g.y_shape, _dtype_object(xv))
+        cdef View yv = _output(out, g.y_shape, g.channels_last)
+        _same_dtype(self.w, yv)
+        cdef fc_array *bias = NULL if self.b is None else &self.b.array
+        cdef fc_status status
+        with nogil:
+            if self.how.form == FC_FORM_PLAIN:
+                status = fc_conv_forward(
+                    &g.c, self.dtype, FC_GEMM, &xv.array, &self.w.array, bias, &yv.array,
+                    self.relu)
+            else:
+                status = fc_conv_prepared(
+                    &g.c, self.dtype, self.how.form, self.filters, &xv.array, bias, &yv.array,
+                    self.relu)
+        _raise_status(status, g.geometry)
+        return out
+
+    @property
+    def stale(self):
+        return self.isa != fc_isa()
+
+    def plan(self):
+        """What a call does, as `conv_plan` tells it."""
+        return _describe(self.how.choice, self.how.plan)
 
 
 # ---- pooling ------------------------------------------------------------------------------------

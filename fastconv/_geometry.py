@@ -380,6 +380,26 @@ def conv_geometry(
     return g
 
 
+def check_filters(
+    w_shape, *, stride=1, padding=0, dilation=1, groups=1, layout="NCHW", fit="floor", op=None
+):
+    """Refuse what `conv_geometry` would refuse whatever the images; return it for large ones."""
+    known = isinstance(groups, int) and groups > 0 and len(w_shape) > 1
+    channels, side = w_shape[1] * groups if known else 1, 2**20
+    size = (side,) * LAYOUTS.get(layout if isinstance(layout, str) else None, 0)
+    return conv_geometry(
+        _arrange(str(layout), 0, channels, size),
+        w_shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        layout=layout,
+        fit="floor" if fit == "strict" else fit,
+        op=op,
+    )
+
+
 def _check_conv_sizes(op, g):
     _check_size(op, "x", g.x_shape)
     _check_size(op, "w", g.w_shape)

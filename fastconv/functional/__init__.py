@@ -66,6 +66,9 @@ from fastconv.functional.max_pool import (
     max_pool_window,
     max_pool_window_backward,
 )
+from fastconv.functional.prepared import (
+    prepare_conv2d,
+)
 
 __all__ = [
     "avg_pool1d",
@@ -110,6 +113,7 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prepare_conv2d",
     "relu",
     "relu_backward",
     "softmax_loss",

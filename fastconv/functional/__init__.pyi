@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeAlias, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from fastconv.functional.prepared import PreparedConv2d
+
 Real = TypeVar("Real", np.float32, np.float64)
 Gradients: TypeAlias = tuple[NDArray[Real] | None, NDArray[Real] | None, NDArray[Real] | None]
 Steps: TypeAlias = int | Sequence[int]
@@ -61,6 +63,7 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prepare_conv2d",
     "relu",
     "relu_backward",
     "softmax_loss",
@@ -558,6 +561,20 @@ def max_pool_window_backward(
     ceil_mode: bool = False,
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
+def prepare_conv2d(
+    w: NDArray[Real],
+    b: NDArray[Real] | None = None,
+    *,
+    x_shape: Sequence[int] | None = None,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    groups: int = 1,
+    layout: Layout2d = "NCHW",
+    activation: Literal["relu"] | None = None,
+    fit: Fit = "floor",
+    algo: Algo = "auto",
+) -> PreparedConv2d[Real]: ...
 def relu(
     x: NDArray[Real],
 ) -> NDArray[Real]: ...

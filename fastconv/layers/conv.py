@@ -94,6 +94,34 @@ class Conv2d(Layer):
         w, b = self.params["weight"], self.params.get("bias")
         return F.conv2d(x, w, b, algo=self.algo, **self.options)
 
+    def prepare(self, x_shape=None, activation=None):
+        """Pack the weights, as they are now, for inference.
+
+        Parameters
+        ----------
+        x_shape : tuple of int, optional
+            Shape of the images to come; others are welcome, too.
+        activation : {None, "relu"}, optional
+            Applied to the output: takes the place of a ReLU layer behind this one.
+
+        Returns
+        -------
+        PreparedConv2d
+            A callable that gives what ``layer(x)`` gives now; see `fastconv.prepare_conv2d`. Later
+            changes of the parameters do not reach it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.layers import Conv2d
+        >>> conv = Conv2d(3, 10, 5, padding=2, rng=0).prepare((1, 3, 32, 32), activation="relu")
+        >>> conv(np.ones((1, 3, 32, 32), np.float32)).shape
+        (1, 10, 32, 32)
+        """
+        w, b = self.params["weight"], self.params.get("bias")
+        how = {"activation": activation, "algo": self.algo, **self.options}
+        return F.prepare_conv2d(w, b, x_shape=x_shape, **how)
+
     def _backward(self, dy, x, need_dx):
         w = self.params["weight"]
         needs = _needs(self, need_dx)

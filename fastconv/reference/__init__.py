@@ -84,6 +84,9 @@ from fastconv.reference.max_pool import (
     max_pool_window,
     max_pool_window_backward,
 )
+from fastconv.reference.prepared import (
+    prepare_conv2d,
+)
 
 __all__ = [
     "avg_pool1d",
@@ -128,6 +131,7 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prepare_conv2d",
     "relu",
     "relu_backward",
     "softmax_loss",

@@ -252,6 +252,23 @@ static void check_naive_calls(const conv_data *d, layout l) {
     compare(t, &dw, &d->dw, 0, 0, "naive weight gradient", name);
 }
 
+/* Filters packed before the call, in whatever form suits; their memory ends where it should. */
+static void check_prepared(const conv_data *d, layout l, fc_algo algo, double bound) {
+    fc_preparation p;
+    fc_status status = fc_prepare(&d->g, d->dtype, algo, l == CHANNELS_LAST, &p);
+    expect(status == FC_OK, "preparation of %s: %s", d->c->name, fc_status_message(status));
+    if (p.form == FC_FORM_PLAIN)
+        return;
+    const tensor y = make_tensor(d->t->itemsize, d->dy.size, l);
+    char *packed = take(p.packed_bytes);
+    status = fc_pack_filters(&d->g, d->dtype, p.form, &d->w.array, packed);
+    expect(status == FC_OK, "packing of %s: %s", d->c->name, fc_status_message(status));
+    status =
+        fc_conv_prepared(&d->g, d->dtype, p.form, packed, &d->x.array, &d->bias.array, &y.array, 1);
+    expect(status == FC_OK, "prepared %s: %s", d->c->name, fc_status_message(status));
+    compare(d->t, &y, &d->y, bound, 1, "prepared forward", d->c->name);
+}
+
 static void check_conv_calls(const conv_data *d, layout l, fc_algo algo) {
     const fc_kernels *t = d->t;
     const char *name = d->c->name;
@@ -265,6 +282,7 @@ static void check_conv_calls(const conv_data *d, layout l, fc_algo algo) {
         expect(status == FC_OK, "forward of %s: %s", name, fc_status_message(status));
         compare(t, &y, &d->y, y_bound, relu, winograd ? "Winograd forward" : "forward", name);
     }
+    check_prepared(d, l, algo, y_bound);
     const tensor dx = make_tensor(t->itemsize, d->x.size, l);
     fc_conv_input_grad(&d->g, d->dtype, algo, &d->dy.array, &d->w.array, NULL, &dx.array);
     compare(t, &dx, &d->dx, dx_bound, 0, winograd ? "Winograd input gradient" : "input gradient",
