@@ -16,7 +16,7 @@
  * reduction is needed. Sums live in `acc`, [column matrix][oc][columns], until the last band. */
 #include <string.h>
 
-#include "internal.h"
+#include "winograd_grad.h"
 
 /* Pixels summed in one call of the tile, about: from 256 to 1024 it hardly matters, fewer read and
  * write the sums too often (docs/performance.md). */
@@ -363,11 +363,20 @@ static void fill_zero(const grad_job *job) {
             }
 }
 
-fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+/* Whether Winograd's algorithm is to be taken, where it can be. */
+static int takes_winograd(const fc_conv *g, fc_dtype dtype, fc_algo algo) {
+    if (g->N == 0 || algo == FC_GEMM)
+        return 0;
+    return algo == FC_WINOGRAD ? fc_winograd_grad_suits(g) : fc_winograd_grad_pays(g, dtype);
+}
+
+fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                               const fc_array *x, const fc_array *dw) {
     fc_status status = fc_conv_check(g);
     if (status)
         return status;
+    if (takes_winograd(g, dtype, algo))
+        return fc_winograd_weight_grad(g, dtype, dy, x, dw);
     grad_job job = {.g = *g, .dy = *dy, .x = *x, .dw = *dw, .t = fc_table(dtype)};
     fc_limit_strides(g->in, g->out, job.g.stride);
     if (fc_is_depthwise(g))

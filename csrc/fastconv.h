@@ -97,7 +97,8 @@ fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const 
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx);
 
-fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+/* FC_WINOGRAD takes the GEMM where this gradient has no Winograd form, as for 5x5 filters. */
+fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                               const fc_array *x, const fc_array *dw);
 fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *db);
 

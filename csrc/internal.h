@@ -122,6 +122,29 @@ typedef struct {
     int relu;
 } fc_wino_output;
 
+/* The same with channels along the vectors, for the weight gradient: see kernels/winograd_grad.inc.
+ * `rows` x `cols` tiles of a patch [row][column][channel], 4 apart both ways; a column has `pitch`
+ * channels, of which `vectors` are transformed. Position p of a tile goes to dst[p*dst_step], tile
+ * after tile, `pitch` apart. */
+typedef struct {
+    ptrdiff_t rows, cols, vectors, pitch;
+    const void *src;
+    ptrdiff_t src_row;
+    void *dst;
+    ptrdiff_t dst_step;
+} fc_wino_patch;
+
+/* Position p of channel c, src[p*src_step + c], to (or, with `add`, added to) tap k of `channels`,
+ * dst[k*dst_step + c], in whole vectors. */
+typedef struct {
+    ptrdiff_t channels;
+    const void *src;
+    ptrdiff_t src_step;
+    void *dst;
+    ptrdiff_t dst_step;
+    int add;
+} fc_wino_taps;
+
 typedef struct {
     const char *isa;
     ptrdiff_t mr, nr, lanes;

@@ -86,8 +86,8 @@ cdef extern from "fastconv.h" nogil:
                                  const fc_array *dx)
     fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                        const fc_array *w, const fc_array *bias, const fc_array *dx)
-    fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
-                                  const fc_array *x, const fc_array *dw)
+    fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                  const fc_array *dy, const fc_array *x, const fc_array *dw)
     fc_status fc_conv_weight_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                         const fc_array *x, const fc_array *dw)
     fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
@@ -374,8 +374,10 @@ def conv_input_grad(Conv g, dy, w, b=None, str algo="auto", out=None):
     return out
 
 
-def conv_weight_grad(Conv g, dy, x, bint naive=False):
-    """dw of the convolution."""
+def conv_weight_grad(Conv g, dy, x, str algo="auto"):
+    """dw of the convolution; algo is "auto", "gemm", "winograd" or "naive"."""
+    cdef bint naive = algo == "naive"
+    cdef fc_algo code = FC_AUTO if naive else _algos[algo]
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
     _same_dtype(dyv, xv)
@@ -387,7 +389,8 @@ def conv_weight_grad(Conv g, dy, x, bint naive=False):
             status = fc_conv_weight_grad_naive(
                 &g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
         else:
-            status = fc_conv_weight_grad(&g.c, dyv.dtype, &dyv.array, &xv.array, &dwv.array)
+            status = fc_conv_weight_grad(
+                &g.c, dyv.dtype, code, &dyv.array, &xv.array, &dwv.array)
     _raise_status(status, g.geometry)
     return out
 

@@ -29,7 +29,7 @@ def calls(case, dtype, rng):
     conv, backward = f"conv{case.ndim}d", f"conv{case.ndim}d_backward"
     outputs = dy.size // case.OC
     taps = int(np.prod(case.kernel))
-    # auto may take Winograd's algorithm, but not for the gradients of weights and bias
+    # auto may take Winograd's algorithm, but not for the gradient of the bias
     slack = WINOGRAD_SLACK if case.suits_winograd else 1
 
     def forward(M):
@@ -41,7 +41,7 @@ def calls(case, dtype, rng):
     return [
         (forward, slack * case.terms, (x, w), b),
         (gradient(0), slack * case.OC // case.groups * taps, (dy, w), None),
-        (gradient(1), outputs, (dy, x), None),
+        (gradient(1), slack * outputs, (dy, x), None),
         (gradient(2), outputs, (dy,), None),
     ]
 

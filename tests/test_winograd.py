@@ -4,11 +4,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import CONV_CASES, WINOGRAD_SLACK, ConvCase, parametrize
+from cases import (
+    CONV_CASES,
+    WINOGRAD_SLACK,
+    ConvCase,
+    assert_sums_close,
+    parametrize,
+    uniform,
+)
 from harness import everywhere
 
 import fastconv
 import fastconv.reference as R
+from fastconv import _core
 from fastconv import functional as F
 
 # Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; blocks hold 64 tiles, panels up to 14 filters.
@@ -53,6 +61,87 @@ def test_input_gradient(case, isa, dtype, rng):
             how = {"layout": s.layout, "algo": "winograd"}
             actual = F.conv2d_input_grad(*arrays, **case.parameters, **how)
             s.assert_sums(actual, dx, terms, dy, w)
+
+
+@parametrize("case", CASES)
+def test_weight_gradient(case, isa, dtype, rng):
+    x, _, _, dy = case.arrays(dtype, rng)
+    dw = R.conv2d_weight_grad(dy, x, case.w_shape, **case.parameters)
+    terms = WINOGRAD_SLACK * dy.size // case.OC
+    for s in everywhere(case.ndim, rng):
+        with s:
+            how = {"layout": s.layout, "algo": "winograd"}
+            s.spoil(dw)
+            actual = F.conv2d_weight_grad(
+                s.image(dy), s.image(x), case.w_shape, **case.parameters, **how
+            )
+            assert_sums_close(actual, dw, terms, dy, x)
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_weight_gradient_of_many_channels(threads, groups, isa, dtype, rng):
+    """Several bands that the threads share, several blocks of channels; where few are left in a
+    group, bands of each thread's own."""
+    x = uniform((2, 130, 69, 75), dtype, rng)
+    dy = uniform((2, 140, 69, 75), dtype, rng)
+    with fastconv.threads(threads):
+        how = {"padding": 1, "groups": groups}
+        actual, again, expected = (
+            F.conv2d_weight_grad(dy, x, (140, 130 // groups, 3, 3), **how, algo=algo)
+            for algo in ("winograd", "winograd", "gemm")
+        )
+    assert actual.tobytes() == again.tobytes()
+    assert_sums_close(actual, expected, 2 * 69 * 75, dy, x)
+
+
+def test_weight_gradient_of_a_long_row(isa, dtype, rng):
+    """Strips are then parts of a row of tiles."""
+    x, dy = uniform((1, 8, 5, 6001), dtype, rng), uniform((1, 9, 5, 6001), dtype, rng)
+    actual, expected = (
+        F.conv2d_weight_grad(dy, x, (9, 8, 3, 3), padding=1, algo=algo)
+        for algo in ("winograd", "gemm")
+    )
+    assert_sums_close(actual, expected, 5 * 6001, dy, x)
+
+
+@pytest.mark.parametrize(("N", "size"), [(8, 7), (1, 18), (2, 28), (1, 57)])
+def test_rounding_errors_of_the_weight_gradient(N, size, isa, rng):
+    """At most 2.5 times those of the GEMM from 320 pixels on, below 1 time over thousands."""
+    x = rng.standard_normal((N, 32, size, size)).astype(np.float32)
+    dy = rng.standard_normal((N, 40, size, size)).astype(np.float32)
+    w_shape, how = (40, 32, 3, 3), {"padding": 1}
+    exact = F.conv2d_weight_grad(dy.astype(float), x.astype(float), w_shape, **how, algo="gemm")
+    errors = {}
+    for algo in ("gemm", "winograd"):
+        error = F.conv2d_weight_grad(dy, x, w_shape, **how, algo=algo) - exact
+        errors[algo] = np.sqrt(np.mean(error**2))
+    assert errors["winograd"] < 2.5 * errors["gemm"]
+
+
+@pytest.mark.parametrize(
+    ("N", "size", "F", "algo", "same"),
+    [
+        (1, 17, 3, "auto", "gemm"),  # a short sum: the direct one is more precise
+        (2, 28, 3, "auto", "winograd"),
+        (2, 28, 5, "winograd", "gemm"),  # no such form
+    ],
+)
+def test_what_the_weight_gradient_takes(N, size, F, algo, same, rng):
+    x, dy = (rng.standard_normal((N, 64, size, size)).astype(np.float32) for _ in range(2))
+    w_shape, how = (64, 64, F, F), {"padding": F // 2}
+    dw = {
+        a: fastconv.conv2d_weight_grad(dy, x, w_shape, **how, algo=a).tobytes()
+        for a in ("gemm", "winograd", algo)
+    }
+    assert dw[algo] == dw[same]
+    assert (dw["gemm"] == dw["winograd"]) == (F == 5)
+
+
+@pytest.mark.parametrize("algo", ["gemm", "winograd"])
+def test_weight_gradient_without_images_is_zero(algo, dtype):
+    x, dy = np.empty((0, 3, 5, 5), dtype), np.empty((0, 4, 3, 3), dtype)
+    assert not F.conv2d_weight_grad(dy, x, (4, 3, 3, 3), algo=algo).any()
 
 
 @pytest.mark.parametrize("C", [24, 64, 256])
@@ -151,3 +240,12 @@ def test_scratch_memory_is_bounded(N):
     for C, OC, H in [(64, 64, 224), (128, 128, 112), (256, 256, 56), (512, 512, 28), (512, 512, 7)]:
         plan = fastconv.plan_conv2d((N, C, H, H), (OC, C, 3, 3), padding=1)
         assert plan.workspace_bytes <= 48e6
+
+
+@pytest.mark.parametrize(("C", "OC", "H", "N"), [(512, 512, 28, 4), (1024, 1100, 14, 3)])
+def test_scratch_memory_of_the_weight_gradient_is_bounded(C, OC, H, N, dtype):
+    x, dy = np.zeros((N, C, H, H), dtype), np.zeros((N, OC, H, H), dtype)
+    with fastconv.threads(2):
+        fastconv.release_memory()
+        F.conv2d_weight_grad(dy, x, (OC, C, 3, 3), padding=1, algo="winograd")
+        assert 0 < _core.cached_memory() <= 48e6

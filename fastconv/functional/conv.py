@@ -68,7 +68,7 @@ def _input_grad(g, dy, w, algo):
 def _weight_grad(g, dy, x, algo):
     if algo == "im2col":
         return _im2col.weight_grad(g, dy, x)
-    return _core.conv_weight_grad(g, dy, x, naive=algo == "naive")
+    return _core.conv_weight_grad(g, dy, x, algo)
 
 
 def _check_dy(op, dy, g):
@@ -363,8 +363,8 @@ def conv2d_weight_grad(
     w_shape : tuple of int
         Shape of the filters, (OC, C // groups, KH, KW).
     stride, padding, dilation, groups, layout, fit, algo
-        As in `conv2d`. The gradient of the filters has no Winograd form here: where Winograd's
-        algorithm could compute the forward pass, algo="winograd" takes the implicit GEMM for it.
+        As in `conv2d`. For 5x5 filters the gradient of the filters has no Winograd form here, and
+        algo="winograd" takes the implicit GEMM for it.
 
     Returns
     -------
@@ -449,8 +449,8 @@ def conv2d_backward(
     x, w : ndarray
         Input and filters of the convolution.
     stride, padding, dilation, groups, layout, fit, algo
-        As in `conv2d`. The gradient of the filters has no Winograd form here: where Winograd's
-        algorithm could compute the forward pass, algo="winograd" takes the implicit GEMM for it.
+        As in `conv2d`. For 5x5 filters the gradient of the filters has no Winograd form here, and
+        algo="winograd" takes the implicit GEMM for it.
     needs : iterable of {"x", "w", "b"}, optional
         The gradients to compute; a first layer has no use for dx.
 

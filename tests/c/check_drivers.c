@@ -134,6 +134,9 @@ static const conv_case conv_cases[] = {
     {"5x5 cropped",
      {1, 2, 3, 1, {1, 9, 12}, FLAT(5), {0}, CUBE(1), CUBE(1), {0, -1, -2}},
      {0, 3, 0}},
+    {"3x3 cropped",
+     {1, 2, 3, 1, {1, 9, 12}, FLAT(3), {0}, CUBE(1), CUBE(1), {0, -1, -2}},
+     {0, 3, 0}},
     {"3x3 of blocks", {3, 4, 9, 1, {1, 37, 41}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(0)},
     {"many tasks", {2, 8, 24, 1, {1, 19, 21}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
 };
@@ -288,8 +291,9 @@ static void check_conv_calls(const conv_data *d, layout l, fc_algo algo) {
     compare(t, &dx, &d->dx, dx_bound, 0, winograd ? "Winograd input gradient" : "input gradient",
             name);
     const tensor dw = make_tensor(t->itemsize, d->w.size, l);
-    fc_conv_weight_grad(&d->g, d->dtype, &d->dy.array, &d->x.array, &dw.array);
-    compare(t, &dw, &d->dw, 0, 0, "weight gradient", name);
+    fc_conv_weight_grad(&d->g, d->dtype, algo, &d->dy.array, &d->x.array, &dw.array);
+    compare(t, &dw, &d->dw, winograd ? winograd_bound(d->dw.terms) : 0, 0,
+            winograd ? "Winograd weight gradient" : "weight gradient", name);
     const tensor db = make_tensor(t->itemsize, d->bias.size, l);
     fc_bias_grad(&d->g, d->dtype, &d->dy.array, &db.array);
     compare(t, &db, &d->db, 0, 0, "bias gradient", name);
@@ -537,7 +541,7 @@ static void check_workspace(fc_dtype dtype) {
     const fc_array none = {0};
     const fc_conv g = {
         1, 64, 8, 1, {1, 8, 8}, FLAT(2), CUBE(1), CUBE(1), FLAT(huge - 1), PAD(huge / 2 - 4)};
-    const fc_status status = fc_conv_weight_grad(&g, dtype, &none, &none, &none);
+    const fc_status status = fc_conv_weight_grad(&g, dtype, FC_AUTO, &none, &none, &none);
     expect(status == FC_OVERFLOW, "a workspace of 2^64 bytes: %s", fc_status_message(status));
 }
 

@@ -167,3 +167,98 @@ void check_wino_output(const fc_kernels *t) {
             for (ptrdiff_t rows = 1; rows <= m; rows++)
                 check_output(t, m, width, rows, (int)(width % 2));
 }
+
+/* ---- weight gradient: channels along the vectors -------------------------------------------- */
+
+static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t rows, ptrdiff_t cols,
+                        ptrdiff_t vectors) {
+    enum { TILE = 4 };
+    const ptrdiff_t pitch = 2 * t->lanes, channels = vectors * t->lanes;
+    const ptrdiff_t src_row = (TILE * cols + edge - TILE) * pitch;
+    const ptrdiff_t step = rows * cols * pitch + 1;
+    void *src = take_random(t, (TILE * rows + edge - TILE) * src_row);
+    void *dst = take_elements(t, POSITIONS * step);
+    const fc_wino_patch patch = {.rows = rows,
+                                 .cols = cols,
+                                 .vectors = vectors,
+                                 .pitch = pitch,
+                                 .src = src,
+                                 .src_row = src_row,
+                                 .dst = dst,
+                                 .dst_step = step};
+    matrix transformation, tile;
+    if (edge == EDGE)
+        make_bt(transformation);
+    else
+        make_g(edge, transformation);
+    (edge == EDGE ? t->wino_grad_image : t->wino_grad_dy)(&patch);
+    for (ptrdiff_t i = 0; i < rows * cols * pitch; i++) {
+        const ptrdiff_t channel = i % pitch, col = i / pitch % cols, row = i / pitch / cols;
+        if (channel >= channels) {
+            const double untouched = get(t, dst, i);
+            expect(untouched != untouched, "wino_grad wrote channels that were not asked for");
+            continue;
+        }
+        memset(tile, 0, sizeof tile);
+        for (ptrdiff_t k = 0; k < edge * edge; k++)
+            tile[k / edge][k % edge] =
+                get(t, src,
+                    (TILE * row + k / edge) * src_row + (TILE * col + k % edge) * pitch + channel);
+        compare_positions(t, (const double (*)[EDGE])transformation, (const double (*)[EDGE])tile,
+                          at(t, dst, i), step, "wino_grad", edge);
+    }
+    release();
+}
+
+static void check_patches(const fc_kernels *t, ptrdiff_t edge) {
+    for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
+        for (ptrdiff_t cols = 1; cols <= 3; cols++)
+            for (ptrdiff_t rows = 1; rows <= 2; rows++)
+                check_patch(t, edge, rows, cols, vectors);
+}
+
+void check_wino_grad_image(const fc_kernels *t) {
+    check_patches(t, EDGE);
+}
+
+void check_wino_grad_dy(const fc_kernels *t) {
+    check_patches(t, 4);
+}
+
+static void check_taps(const fc_kernels *t, ptrdiff_t channels, int add) {
+    enum { EDGE_OUT = 3, TAPS = 9 };
+    const ptrdiff_t whole = (channels + t->lanes - 1) / t->lanes * t->lanes;
+    const ptrdiff_t src_step = whole + 1, dst_step = whole;
+    void *src = take_random(t, POSITIONS * src_step), *dst = take_random(t, TAPS * dst_step);
+    double before[TAPS * 64];
+    for (ptrdiff_t i = 0; i < TAPS * dst_step; i++)
+        before[i] = get(t, dst, i);
+    const fc_wino_taps taps = {.channels = channels,
+                               .src = src,
+                               .src_step = src_step,
+                               .dst = dst,
+                               .dst_step = dst_step,
+                               .add = add};
+    matrix at, products, expected;
+    make_at(EDGE_OUT, at);
+    t->wino_grad_taps(&taps);
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        double magnitude;
+        for (ptrdiff_t p = 0; p < POSITIONS; p++)
+            products[p / EDGE][p % EDGE] = get(t, src, p * src_step + c);
+        transform((const double (*)[EDGE])at, (const double (*)[EDGE])products, expected,
+                  &magnitude);
+        for (ptrdiff_t k = 0; k < TAPS; k++) {
+            const ptrdiff_t i = k * dst_step + c;
+            const double sum = expected[k / EDGE_OUT][k % EDGE_OUT] + (add ? before[i] : 0);
+            compare(t, get(t, dst, i), sum, magnitude + 1, "wino_grad_taps", add, i);
+        }
+    }
+    release();
+}
+
+void check_wino_grad_taps(const fc_kernels *t) {
+    for (ptrdiff_t channels = 1; channels <= 2 * t->lanes + 1; channels++)
+        for (int add = 0; add < 2; add++)
+            check_taps(t, channels, add);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * When the weight gradient can and should be computed by Winograd's algorithm, and with which blocking.
+ * No state, no clock. */
+#include "winograd_grad.h"
+
+enum {
+    POSITIONS = FC_WINO_POSITIONS,
+    TILE = 4,
+    OVERLAP = FC_WINO_EDGE - TILE,
+    TAPS = 9,
+    LEAST_PIXELS = 320
+};
+
+int fc_winograd_grad_suits(const fc_conv *g) {
+    /* one tile of all channels leaves the scratch memory bounded */
+    const double channels = (double)((g->C + g->OC) / g->G) + 2 * FC_MAX_NR;
+    return fc_winograd_suits(g) && g->kernel[1] == 3 &&
+           POSITIONS * channels * sizeof(double) <= 16e6;
+}
+
+/* Bytes of V and W together. A thread's own stay in half its second-level cache. Shared ones pass
+ * through the last-level cache however many they are; longer sums mean fewer output transforms. */
+static ptrdiff_t band_budget(const fc_wino_grad_plan *plan) {
+    const fc_caches *caches = fc_cpu_caches();
+    if (plan->splits)
+        return (ptrdiff_t)caches->l2 / 2;
+    return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)20 << 20);
+}
+
+static ptrdiff_t patch_elements(ptrdiff_t rows, ptrdiff_t cols, const fc_kernels *t) {
+    return (TILE * rows + OVERLAP) * (TILE * cols + OVERLAP) * t->nr;
+}
+
+/* As many tiles as fit the band and whose patch takes a quarter of the second-level cache: whole rows,
+ * or parts of one. Each thread should find some of them. */
+static void plan_strips(const fc_conv *g, const fc_kernels *t, fc_wino_grad_plan *plan) {
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize;
+    const ptrdiff_t tile_bytes =
+        POSITIONS * (plan->c_panels + fc_ceil_div(plan->oc_chunk, t->nr)) * t->nr * itemsize;
+    const ptrdiff_t most_tiles = FC_MAX(1, band_budget(plan) / tile_bytes);
+    const ptrdiff_t most_patch = (ptrdiff_t)fc_cpu_caches()->l2 / 4 / itemsize;
+    const ptrdiff_t panels = plan->splits ? 1 : plan->c_panels + plan->oc_panels;
+    ptrdiff_t cols = FC_MIN(plan->tile_cols, most_tiles), rows = 1;
+    while (cols > 1 && patch_elements(1, cols, t) > most_patch)
+        cols = (cols + 1) / 2;
+    plan->strip_cols = fc_even_part(plan->tile_cols, cols);
+    plan->col_strips = fc_ceil_div(plan->tile_cols, plan->strip_cols);
+    if (plan->col_strips == 1) {
+        rows = FC_MIN(plan->tile_rows, most_tiles / cols);
+        while (rows > 1 && (patch_elements(rows, cols, t) > most_patch ||
+                            panels * g->N * fc_ceil_div(plan->tile_rows, rows) < 4 * plan->threads))
+            rows--;
+    }
+    plan->strip_rows = fc_even_part(plan->tile_rows, rows);
+    plan->row_strips = fc_ceil_div(plan->tile_rows, plan->strip_rows);
+    plan->strips = g->N * plan->row_strips * plan->col_strips;
+    const ptrdiff_t strip_tiles = plan->strip_rows * plan->strip_cols;
+    const ptrdiff_t own = plan->splits ? fc_ceil_div(plan->strips, plan->splits) : plan->strips;
+    plan->band_strips = fc_even_part(own, FC_MAX(1, most_tiles / strip_tiles));
+    plan->bands = fc_ceil_div(own, plan->band_strips);
+    plan->band_tiles = plan->band_strips * strip_tiles;
+}
+
+/* What a task multiplies. Its M, all positions of it, is twice the second-level cache at most: what passes
+ * through between its writing and its reading would push out a smaller one as well, and the larger the
+ * block, the less often V and W are read. Of the blocks that are left, those with the fewest vector FMAs,
+ * those counted in that reading costs, for the busiest thread. */
+static void plan_blocks(const fc_kernels *t, fc_wino_grad_plan *plan) {
+    const ptrdiff_t nr = t->nr, oc_panels = fc_ceil_div(plan->oc_chunk, nr);
+    const ptrdiff_t least = POSITIONS * nr * nr * (ptrdiff_t)t->itemsize;
+    const ptrdiff_t bytes =
+        FC_MIN(2 * (ptrdiff_t)fc_cpu_caches()->l2, ((ptrdiff_t)8 << 20) / plan->threads);
+    const ptrdiff_t most = FC_MAX(1, bytes / least);
+    double best = -1;
+    for (ptrdiff_t c = 1; c <= FC_MIN(plan->c_panels, most); c++)
+        for (ptrdiff_t oc = 1; oc <= FC_MIN(oc_panels, most / c); oc++) {
+            const ptrdiff_t tasks = fc_ceil_div(plan->c_panels, c) * fc_ceil_div(oc_panels, oc);
+            const double cost = (double)fc_ceil_div(tasks, plan->threads) *
+                                ((double)(c * oc * nr * 2) +
+                                 0.13 * (double)(t->itemsize * (size_t)((c + oc) * nr)));
+            if (best < 0 || cost < best) {
+                best = cost;
+                plan->c_block = c * nr;
+                plan->oc_block = oc * nr;
+            }
+        }
+}
+
+static void plan_memory(const fc_kernels *t, fc_wino_grad_plan *plan) {
+    const size_t itemsize = t->itemsize;
+    const ptrdiff_t chunk = fc_round_up(plan->oc_chunk, t->nr);
+    plan->v_step = fc_spread(plan->band_tiles * plan->acc_pitch, itemsize);
+    plan->w_step = fc_spread(plan->band_tiles * chunk, itemsize);
+    plan->m_step = fc_spread(plan->c_block * plan->oc_block, itemsize);
+    plan->v_bytes = (size_t)(POSITIONS * plan->v_step) * itemsize;
+    plan->w_bytes = (size_t)(POSITIONS * plan->w_step) * itemsize;
+    plan->m_bytes = (size_t)(POSITIONS * plan->m_step) * itemsize;
+    plan->acc_bytes = 0;
+    const size_t patch = (size_t)patch_elements(plan->strip_rows, plan->strip_cols, t) * itemsize;
+    const size_t taps = (size_t)(TAPS * plan->c_block) * itemsize;
+    const size_t threads = (size_t)plan->threads, splits = (size_t)plan->splits;
+    if (plan->splits) {
+        plan->slot_bytes = fc_align(FC_MAX(patch, taps));
+        plan->workspace_bytes =
+            splits * (plan->v_bytes + plan->w_bytes + plan->m_bytes) + threads * plan->slot_bytes;
+        return;
+    }
+    if (plan->bands > 1)
+        plan->acc_bytes = fc_align((size_t)(TAPS * plan->oc_chunk * plan->acc_pitch) * itemsize);
+    plan->slot_bytes = fc_align(FC_MAX(patch, plan->m_bytes + taps));
+    plan->workspace_bytes =
+        plan->v_bytes + plan->w_bytes + plan->acc_bytes + threads * plan->slot_bytes;
+}
+
+fc_status fc_plan_winograd_grad(const fc_conv *g, fc_dtype dtype, fc_wino_grad_plan *plan) {
+    const fc_kernels *t = fc_table(dtype);
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, ocs = g->OC / g->G, nr = t->nr;
+    if (!fc_winograd_grad_suits(g))
+        return FC_BAD_GEOMETRY;
+    plan->threads = fc_threads_for(fc_multiply_adds(g));
+    plan->tile_rows = fc_ceil_div(g->out[1], TILE);
+    plan->tile_cols = fc_ceil_div(g->out[2], TILE);
+    plan->c_panels = fc_ceil_div(g->C / g->G, nr);
+    plan->oc_panels = fc_ceil_div(ocs, nr);
+    plan->acc_pitch = plan->c_panels * nr;
+    plan->oc_chunk = ocs;
+    /* M of all channels fits the second-level cache together with some tiles of V and W */
+    const ptrdiff_t m_bytes = POSITIONS * plan->c_panels * plan->oc_panels * nr * nr * itemsize;
+    const int own = m_bytes <= (ptrdiff_t)fc_cpu_caches()->l2 / 8 * 3 &&
+                    g->N * plan->tile_rows * plan->tile_cols >= 32 * plan->threads;
+    plan->splits = own ? plan->threads : 0;
+    plan_strips(g, t, plan);
+    plan->splits = FC_MIN(plan->splits, plan->strips);
+    if (plan->splits) {
+        plan->c_block = plan->acc_pitch;
+        plan->oc_block = plan->oc_panels * nr;
+    } else {
+        const ptrdiff_t most = (ptrdiff_t)fc_chunk_bytes() / (TAPS * plan->acc_pitch * itemsize);
+        if (plan->bands > 1)
+            plan->oc_chunk = FC_MIN(ocs, FC_MAX(1, most / nr) * nr);
+        plan_blocks(t, plan);
+    }
+    plan_memory(t, plan);
+    return FC_OK;
+}
+
+/* ---- the choice ---------------------------------------------------------------------------- */
+
+/* Costs in vector FMAs, as in plan_winograd.c; the factors are measured (docs/performance.md). */
+static double gemm_cost(const fc_conv *g, const fc_kernels *t) {
+    const double pixels = (double)g->N * (double)fc_volume(g->out);
+    const double channels = (double)(g->C / g->G), ocs = (double)(g->OC / g->G);
+    const double vectors = (double)fc_ceil_div(3 * (g->C / g->G), t->lanes);
+    const double products = 1.5 * 3 * ocs * vectors, packing = 6 * (channels + ocs);
+    return (double)g->G * pixels * (products + packing);
+}
+
+/* Of all threads as long as the busiest one works. */
+static double imbalance(const fc_wino_grad_plan *plan) {
+    const ptrdiff_t tasks =
+        fc_ceil_div(plan->acc_pitch, plan->c_block) * fc_ceil_div(plan->oc_chunk, plan->oc_block);
+    if (plan->splits)
+        return 1;
+    return (double)(plan->threads * fc_ceil_div(tasks, plan->threads)) / (double)tasks;
+}
+
+static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_grad_plan *plan) {
+    const double tiles = (double)(g->N * plan->tile_rows * plan->tile_cols);
+    const double vectors = (double)fc_ceil_div(g->C / g->G, t->lanes), ocs = (double)(g->OC / g->G);
+    const double oc_vectors = (double)fc_ceil_div(g->OC / g->G, t->lanes);
+    /* sums are read and written once a band, transformed once a band or thread */
+    const double bands = (double)fc_ceil_div(plan->strips, plan->band_strips);
+    const double outputs = plan->splits ? (double)plan->splits : bands;
+    /* turning and transforming a vector of a tile: operations, and the bytes they move */
+    const double transform = 500 + 14 * (double)(t->lanes * (ptrdiff_t)t->itemsize);
+    const double product = imbalance(plan) * POSITIONS * (1.33 * tiles + 10 * bands);
+    return (double)g->G *
+           (ocs * vectors * (product + 900 * outputs) + transform * tiles * (vectors + oc_vectors));
+}
+
+int fc_winograd_grad_pays(const fc_conv *g, fc_dtype dtype) {
+    const fc_kernels *t = fc_table(dtype);
+    fc_wino_grad_plan plan;
+    /* Short sums are so precise that Winograd's error would be more than 2.5 times theirs. */
+    if (g->N * fc_volume(g->out) < LEAST_PIXELS || fc_plan_winograd_grad(g, dtype, &plan) != FC_OK)
+        return 0;
+    return winograd_cost(g, t, &plan) < gemm_cost(g, t);
+}
