@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The gradient of a convolution with respect to its weights, as a GEMM whose summed axis is the
- * output pixels:
+ * The gradient of a convolution with respect to its weights. Most are summed by the product in
+ * conv_weight_grad_gemm.c; here is the form for few filters, with x's channels along the vectors, a
+ * GEMM whose summed axis is the output pixels:
  *
  *   dw[oc][c][kh][kw] = sum over n, oh, ow of dy[n][oc][oh][ow] * x[n][c][oh*SH - PH + kh*DH][...]
  *
@@ -382,6 +383,10 @@ fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, co
     if (fc_is_depthwise(g))
         return fc_depthwise_weight_grad(&job.g, dtype, dy, x, dw);
     fc_flatten_pointwise(&job.g, &job.x, &job.dy);
+    /* the product has filters along its vectors: too few would waste them, though for single taps
+     * all else is cheaper still */
+    if (g->N > 0 && (fc_volume(g->kernel) == 1 || 2 * (g->OC / g->G) > job.t->lanes))
+        return fc_gemm_weight_grad(&job.g, dtype, &job.dy, &job.x, dw);
     status = plan_job(&job);
     if (status)
         return status;

@@ -22,15 +22,15 @@ typedef enum {
 } fc_init;
 
 /* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
- * k runs over k_outer rows of k_inner steps. a's rows m are a_row apart and its steps a_step, on
- * through all rows: a packed panel has 1 and m, rows of a matrix as they stand its pitch and 1. b
- * moves by b_step a step and starts b_row apart in each row (a packed b has one row). n is
+ * k runs over k_outer rows of k_inner steps. a's rows m are a_row apart and its steps a_step: a packed
+ * panel has 1 and m, rows of a matrix as they stand its pitch and 1. From one row of k to the next
+ * a_skip more elements are left out. b moves by b_step a step and starts b_row apart in each row (a packed b has one row). n is
  * vectors*lanes. */
 typedef struct {
     ptrdiff_t m, vectors;
     ptrdiff_t k_outer, k_inner;
     const void *a, *b;
-    ptrdiff_t a_row, a_step;
+    ptrdiff_t a_row, a_step, a_skip;
     ptrdiff_t b_step, b_row;
     void *c;
     ptrdiff_t ldc;
@@ -253,6 +253,10 @@ fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x,
 
 fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *x, const fc_array *dw);
+
+/* The same as a product of matrices, for N > 0 and a geometry that fc_flatten_pointwise has seen. */
+fc_status fc_gemm_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                              const fc_array *x, const fc_array *dw);
 
 /* ---- scratch memory and threads --------------------------------------------------------- */
 

@@ -8,7 +8,7 @@ enum {
     TILE = 4,
     OVERLAP = FC_WINO_EDGE - TILE,
     TAPS = 9,
-    LEAST_PIXELS = 320
+    LEAST_PIXELS = 700
 };
 
 int fc_winograd_grad_suits(const fc_conv *g) {

@@ -32,7 +32,7 @@ static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m,
     *magnitude = fabs(*sum);
     for (ptrdiff_t row = 0; row < tile->k_outer; row++)
         for (ptrdiff_t k = 0; k < tile->k_inner; k++) {
-            const ptrdiff_t step = (row * tile->k_inner + k) * tile->a_step;
+            const ptrdiff_t step = (row * tile->k_inner + k) * tile->a_step + row * tile->a_skip;
             const double product = get(t, tile->a, step + m * tile->a_row) *
                                    get(t, tile->b, row * tile->b_row + k * tile->b_step + n);
             *sum += product;
@@ -56,7 +56,10 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
     const ptrdiff_t a_strides[][2] = {{1, tile.m}, {terms + 2, 1}, {1, tile.m + 3}};
     tile.a_row = a_strides[shape->a_kind][0];
     tile.a_step = a_strides[shape->a_kind][1];
-    tile.a = take_random(t, terms ? (terms - 1) * tile.a_step + (tile.m - 1) * tile.a_row + 1 : 0);
+    tile.a_skip = shape->k_outer > 1 ? shape->a_kind : 0;
+    const ptrdiff_t skipped = (shape->k_outer - 1) * tile.a_skip;
+    const ptrdiff_t reach = (terms - 1) * tile.a_step + skipped + (tile.m - 1) * tile.a_row;
+    tile.a = take_random(t, terms ? reach + 1 : 0);
     tile.b = take_random(t, b_count);
     if (tile.init == FC_INIT_BIAS || tile.init == FC_INIT_BIAS_COLUMNS)
         tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
@@ -116,7 +119,7 @@ static void check_tile_nan(const fc_kernels *t) {
 void check_gemm_tile(const fc_kernels *t) {
     const tile_shape shapes[] = {
         {1, 1, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 0}, {1, 8, t->nr, 0, 5, 1},
-        {1, 5, 1, 0, 1, 2},     {3, 5, 1, 11, 0, 0},     {2, 7, 3, 30, 3, 1},
+        {1, 5, 1, 0, 1, 2},     {3, 5, 1, 11, 0, 1},     {2, 7, 3, 30, 3, 1},
         {4, 1, 0, t->nr, 0, 2}, {1, 0, t->nr, 0, 0, 0},  {0, 3, t->nr, 0, 0, 1},
         {2, 3, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 1}, {1, 19, t->nr, 0, 0, 2},
     };

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The gradient of a convolution with respect to its weights, as a GEMM whose summed axis is the
+ * output pixels of all images:
+ *
+ *   dw[oc][k] = sum over pixels of cols[k][pixel] * dy[oc][pixel]       k = (c, kd, kh, kw)
+ *
+ * cols is what im2col would make. As in the forward pass only a piece of it exists at a time: a block
+ * of k at a chunk of pixels, packed so that it stays in the second-level cache. Its rows are the tile's
+ * broadcast side as they stand, for a row's steps are neighbours. dy is turned to [pixel][oc], in
+ * panels as wide as the tile, the vector side:
+ *
+ *   cols[k][chunk]  x  dyt[oc panel][pixel][nr]  ->  acc[oc panel][k][nr]
+ *
+ * Threads share the work in one of two ways. Where dw is small each takes a part of the pixels and
+ * sums it by itself, so that all it packs stays in its own caches; the parts are added at the end. Else
+ * a band of dy is turned by all together, then they share out the blocks of k, and no two of them
+ * add to the same element. */
+#include <string.h>
+
+#include "conv_job.h"
+
+typedef struct {
+    fc_conv g;
+    fc_conv_job image; /* packs x; its plan has the blocks of k and the pitch */
+    fc_array dy, dw;
+    const fc_kernels *t;
+    ptrdiff_t itemsize, taps, sum, ocg, pixels;
+    int threads, parts, dy_dense, dw_dense;
+    int shifted, store_at_once;
+    ptrdiff_t blocks, block_rows; /* of k, and the most rows of one */
+    ptrdiff_t chunk, band, part;  /* pixels */
+    ptrdiff_t x_cols;             /* shifted: of a packed row of x */
+    ptrdiff_t group_chunk, oc_chunk;
+    size_t acc_bytes, dyt_bytes, segment_bytes, slot_bytes;
+    /* at work: */
+    ptrdiff_t first_group, groups, first_oc, ocs, panels;
+    ptrdiff_t first_pixel, band_pixels;
+    int fresh; /* the first band: sums start at zero */
+    char *acc, *dyt, *slots;
+} grad_job;
+
+/* ---- panels of output channels ------------------------------------------------------------- */
+
+/* Width of a panel: whole vectors. */
+static ptrdiff_t panel_width(const grad_job *job, ptrdiff_t panel) {
+    return fc_round_up(FC_MIN(job->t->nr, job->ocs - panel * job->t->nr), job->t->lanes);
+}
+
+static char *acc_at(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t row) {
+    const ptrdiff_t ocs = fc_round_up(job->ocs, job->t->lanes);
+    return job->acc +
+           ((group * ocs + panel * job->t->nr) * job->sum + row * panel_width(job, panel)) *
+               job->itemsize;
+}
+
+static char *dyt_at(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t pixel) {
+    const ptrdiff_t ocs = fc_round_up(job->ocs, job->t->lanes);
+    return job->dyt + ((group * ocs + panel * job->t->nr) * job->band_pixels +
+                       pixel * panel_width(job, panel)) *
+                          job->itemsize;
+}
+
+/* ---- packing of dy ------------------------------------------------------------------------- */
+
+/* Turns dy's `length` pixels from `pixel` on, evenly spaced, into part of a panel. */
+static void turn_run(const grad_job *job, ptrdiff_t channel, ptrdiff_t channels, ptrdiff_t pixel,
+                     ptrdiff_t length, ptrdiff_t width, char *dst) {
+    const ptrdiff_t *out = job->g.out, *stride = job->dy.stride;
+    const ptrdiff_t ow = pixel % out[2], oh = pixel / out[2] % out[1];
+    const ptrdiff_t od = pixel / out[2] / out[1] % out[0], n = pixel / fc_volume(out);
+    const fc_copy copy = {
+        .rows = channels,
+        .cols = length,
+        .src = fc_at(&job->dy, job->t->itemsize, n, channel) +
+               (od * stride[2] + oh * stride[3] + ow * stride[4]) * job->itemsize,
+        .src_row = stride[1],
+        .src_col = stride[4],
+        .dst = dst,
+        .dst_row = 1,
+        .dst_col = width,
+    };
+    job->t->copy_2d(&copy);
+}
+
+/* One chunk of one panel; lanes without a channel are zero. */
+static void turn_task(void *context, ptrdiff_t task, int slot) {
+    static const double zero = 0;
+    const grad_job *job = context;
+    const ptrdiff_t panel = task % job->panels, group = task / job->panels % job->groups;
+    const ptrdiff_t first = task / job->panels / job->groups * job->chunk;
+    const ptrdiff_t count = FC_MIN(job->chunk, job->band_pixels - first);
+    const ptrdiff_t width = panel_width(job, panel), oc = panel * job->t->nr;
+    const ptrdiff_t channels = FC_MIN(width, job->ocs - oc);
+    const ptrdiff_t channel = (job->first_group + group) * job->ocg + job->first_oc + oc;
+    const ptrdiff_t run = job->dy_dense ? fc_volume(job->g.out) : job->g.out[2];
+    char *dst = dyt_at(job, group, panel, first);
+    (void)slot;
+    for (ptrdiff_t i = 0, length; i < count; i += length) {
+        const ptrdiff_t pixel = job->first_pixel + first + i;
+        length = FC_MIN(run - pixel % run, count - i);
+        turn_run(job, channel, channels, pixel, length, width, dst + i * width * job->itemsize);
+    }
+    const fc_copy fill = {.rows = count,
+                          .cols = width - channels,
+                          .src = &zero,
+                          .dst = dst + channels * job->itemsize,
+                          .dst_row = width,
+                          .dst_col = 1};
+    if (channels < width)
+        job->t->copy_2d(&fill);
+}
+
+/* ---- storing ------------------------------------------------------------------------------- */
+
+static ptrdiff_t first_row_of(const grad_job *job, const fc_sum_block *b) {
+    return b->channel * job->taps + b->tap * b->channels;
+}
+
+/* Rows of filters that are not one run of elements, or only some taps of each channel: by filter rows. */
+static void store_rows(const grad_job *job, const fc_sum_block *b, fc_copy copy, char *dst) {
+    const ptrdiff_t *kernel = job->g.kernel, *stride = job->dw.stride;
+    for (ptrdiff_t c = 0; c < b->channels; c++)
+        for (ptrdiff_t tap = b->tap; tap < b->tap + b->taps; tap += copy.cols) {
+            const ptrdiff_t kw = tap % kernel[2], kh = tap / kernel[2] % kernel[1];
+            const ptrdiff_t kd = tap / kernel[2] / kernel[1];
+            copy.cols = FC_MIN(kernel[2] - kw, b->tap + b->taps - tap);
+            copy.dst = dst + (c * stride[1] + kd * stride[2] + kh * stride[3] + kw * stride[4]) *
+                                 job->itemsize;
+            copy.dst_col = stride[4];
+            job->t->copy_2d(&copy);
+            copy.src = (const char *)copy.src + copy.cols * copy.src_col * job->itemsize;
+        }
+}
+
+/* Adds the parts of a panel's block of k and stores it to dw. */
+static void store_block(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t block) {
+    const fc_sum_block b = fc_sum_block_at(&job->g, &job->image.plan, block);
+    const ptrdiff_t width = panel_width(job, panel), oc = panel * job->t->nr;
+    const ptrdiff_t rows = b.channels * b.taps;
+    char *acc = acc_at(job, group, panel, first_row_of(job, &b));
+    for (int part = 1; part < job->parts; part++)
+        job->t->add_row(rows * width, acc + (size_t)part * job->acc_bytes, acc, 1);
+    fc_copy copy = {.rows = FC_MIN(width, job->ocs - oc),
+                    .cols = rows,
+                    .src = acc,
+                    .src_row = 1,
+                    .src_col = width,
+                    .dst_row = job->dw.stride[0],
+                    .dst_col = 1};
+    char *dst = fc_at(&job->dw, job->t->itemsize,
+                      (job->first_group + group) * job->ocg + job->first_oc + oc, b.channel);
+    copy.dst = dst + b.tap * job->itemsize;
+    if (job->dw_dense)
+        job->t->copy_2d(&copy);
+    else
+        store_rows(job, &b, copy, dst);
+}
+
+static void store_task(void *context, ptrdiff_t task, int slot) {
+    const grad_job *job = context;
+    (void)slot;
+    store_block(job, task / job->blocks / job->panels, task / job->blocks % job->panels,
+                task % job->blocks);
+}
+
+/* ---- multiplication ------------------------------------------------------------------------ */
+
+/* A block of k at a chunk of pixels, packed. */
+typedef struct {
+    ptrdiff_t group;
+    fc_sum_block k;
+    ptrdiff_t first, count; /* pixels, inside the band */
+    const char *cols;
+} packed_block;
+
+static void multiply_cols(const grad_job *job, const packed_block *p) {
+    const ptrdiff_t rows = p->k.channels * p->k.taps, m = fc_even_part(rows, job->t->mr);
+    fc_tile tile = {.init = job->fresh && p->first == 0 ? FC_INIT_ZERO : FC_INIT_LOAD,
+                    .k_outer = 1,
+                    .k_inner = p->count,
+                    .a_row = job->image.plan.image_pitch,
+                    .a_step = 1};
+    for (ptrdiff_t panel = 0; panel < job->panels; panel++) {
+        tile.b = dyt_at(job, p->group, panel, p->first);
+        tile.b_step = tile.ldc = panel_width(job, panel);
+        tile.vectors = tile.ldc / job->t->lanes;
+        for (ptrdiff_t row = 0; row < rows; row += m) {
+            tile.m = FC_MIN(m, rows - row);
+            tile.a = p->cols + row * tile.a_row * job->itemsize;
+            tile.c = acc_at(job, p->group, panel, first_row_of(job, &p->k) + row);
+            job->t->gemm_tile(&tile);
+        }
+    }
+}
+
+/* Rows of x that `lines` neighbouring rows of outputs see. */
+static ptrdiff_t rows_seen(const fc_conv *g, ptrdiff_t lines) {
+    return (lines - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
+}
+
+/* The packed rows of x, strip after strip, for one tap of some channels. A strip is what the chunk has
+ * of one image. */
+static void multiply_strips(const grad_job *job, const packed_block *p, fc_tile *tile,
+                            const char *a) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t lines = p->count / g->out[2];
+    const ptrdiff_t before = (job->first_pixel + p->first) / g->out[2] % g->out[1];
+    const char *const first_b = tile->b;
+    for (ptrdiff_t line = 0; line < lines; line += tile->k_outer) {
+        tile->k_outer = FC_MIN(lines - line, line == 0 ? g->out[1] - before : g->out[1]);
+        tile->init = job->fresh && p->first + line == 0 ? FC_INIT_ZERO : FC_INIT_LOAD;
+        tile->a = a;
+        tile->b = first_b + line * tile->b_row * job->itemsize;
+        job->t->gemm_tile(tile);
+        a += rows_seen(g, tile->k_outer) * job->x_cols * job->itemsize;
+    }
+    tile->b = first_b;
+}
+
+static void multiply_shifted(const grad_job *job, const packed_block *p) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t m = fc_even_part(p->k.channels, job->t->mr);
+    fc_tile tile = {.k_inner = g->out[2],
+                    .a_row = job->image.plan.image_pitch,
+                    .a_step = 1,
+                    .a_skip = g->stride[1] * job->x_cols - g->out[2]};
+    for (ptrdiff_t panel = 0; panel < job->panels; panel++) {
+        tile.b = dyt_at(job, p->group, panel, p->first);
+        tile.b_step = panel_width(job, panel);
+        tile.b_row = g->out[2] * tile.b_step;
+        tile.ldc = job->taps * tile.b_step;
+        tile.vectors = tile.b_step / job->t->lanes;
+        for (ptrdiff_t tap = 0; tap < job->taps; tap++) {
+            const ptrdiff_t kh = tap / g->kernel[2], kw = tap % g->kernel[2];
+            const ptrdiff_t at = kh * g->dilation[1] * job->x_cols + kw * g->dilation[2];
+            for (ptrdiff_t c = 0; c < p->k.channels; c += m) {
+                tile.m = FC_MIN(m, p->k.channels - c);
+                tile.c =
+                    acc_at(job, p->group, panel, first_row_of(job, &p->k) + c * job->taps + tap);
+                multiply_strips(job, p, &tile, p->cols + (c * tile.a_row + at) * job->itemsize);
+            }
+        }
+    }
+}
+
+/* Whole rows of x with their padding, those that the windows of the chunk's pixels see. */
+static ptrdiff_t find_rows(const grad_job *job, ptrdiff_t pixel, ptrdiff_t count,
+                           fc_segment *segments) {
+    const ptrdiff_t *out = job->g.out;
+    ptrdiff_t used = 0, line = pixel / out[2], lines;
+    for (const ptrdiff_t last = (pixel + count) / out[2]; line < last; line += lines) {
+        lines = FC_MIN(last - line, out[1] - line % out[1]);
+        const ptrdiff_t rows = rows_seen(&job->g, lines);
+        for (ptrdiff_t row = 0; row < rows; row++, used++)
+            segments[used] = (fc_segment){
+                .lane = used * job->x_cols,
+                .length = job->x_cols,
+                .n = line / out[1] / out[0],
+                .out = {line / out[1] % out[0], line % out[1] * job->g.stride[1] + row, 0}};
+    }
+    return used;
+}
+
+/* One block of k at all pixels of the band. */
+static void multiply_task(void *context, ptrdiff_t task, int slot) {
+    const grad_job *job = context;
+    packed_block p = {.group = task / job->blocks};
+    p.k = fc_sum_block_at(&job->g, &job->image.plan, task % job->blocks);
+    fc_segment *segments = (fc_segment *)(job->slots + (size_t)slot * job->slot_bytes);
+    char *cols = (char *)segments + job->segment_bytes;
+    p.cols = cols;
+    for (p.first = 0; p.first < job->band_pixels; p.first += p.count) {
+        const ptrdiff_t pixel = job->first_pixel + p.first;
+        p.count = FC_MIN(job->chunk, job->band_pixels - p.first);
+        const ptrdiff_t used = job->shifted ? find_rows(job, pixel, p.count, segments)
+                                            : fc_find_segments(&job->g, pixel, p.count, segments);
+        const fc_sum_block plain = {.channel = p.k.channel, .channels = p.k.channels, .taps = 1};
+        fc_pack_panel(&job->image, job->first_group + p.group, job->shifted ? &plain : &p.k,
+                      segments, used, cols);
+        (job->shifted ? multiply_shifted : multiply_cols)(job, &p);
+    }
+    if (job->store_at_once && job->first_pixel + job->band_pixels == job->pixels)
+        for (ptrdiff_t panel = 0; panel < job->panels; panel++)
+            store_block(job, p.group, panel, task % job->blocks);
+}
+
+/* All pixels of one part, band after band. */
+static void sum_part(void *context, ptrdiff_t part, int slot) {
+    grad_job job = *(const grad_job *)context;
+    const ptrdiff_t first = part * job.part, last = FC_MIN(first + job.part, job.pixels);
+    (void)slot;
+    job.acc += (size_t)part * job.acc_bytes;
+    job.dyt += (size_t)part * job.dyt_bytes;
+    job.slots += (size_t)part * job.slot_bytes;
+    if (job.parts > 1)
+        job.threads = 1;
+    for (ptrdiff_t pixel = first; pixel < last; pixel += job.band) {
+        job.first_pixel = pixel;
+        job.band_pixels = FC_MIN(job.band, last - pixel);
+        job.fresh = pixel == first;
+        fc_parallel_for(job.threads,
+                        job.groups * job.panels * fc_ceil_div(job.band_pixels, job.chunk),
+                        turn_task, &job);
+        fc_parallel_for(job.threads, job.groups * job.blocks, multiply_task, &job);
+    }
+}
+
+/* ---- planning and the call ----------------------------------------------------------------- */
+
+/* Rows of cols in a block, about: dyt is read once for each block. */
+enum { BLOCK_ROWS = 256, SHIFTED_ROWS = 1024 };
+
+/* Most pixels packed at a time; longer sums bring nothing. */
+enum { CHUNK_PIXELS = 1024 };
+
+/* Of dy turned at a time, about. */
+enum { BAND_BYTES = 8 << 20 };
+
+/* Below them shifted rows would be multiplied in tiles too narrow, or row ends cost too much. */
+enum { MIN_CHANNELS = 8, MIN_COLUMNS = 8 };
+
+static void plan_blocks(grad_job *job) {
+    const ptrdiff_t channels = job->g.C / job->g.G;
+    ptrdiff_t blocks = fc_ceil_div(job->sum, job->shifted ? SHIFTED_ROWS : BLOCK_ROWS);
+    if (job->parts == 1 && job->threads > 1) /* tasks to share out evenly */
+        blocks = fc_round_up(blocks, 2 * job->threads);
+    const ptrdiff_t rows = fc_ceil_div(job->sum, blocks);
+    fc_conv_plan *plan = &job->image.plan;
+    plan->swapped = 1; /* nothing is filled up behind the last pixel */
+    plan->tap_block = job->shifted || job->taps <= 2 * BLOCK_ROWS ? job->taps : BLOCK_ROWS;
+    plan->channel_block =
+        plan->tap_block < job->taps ? 1 : fc_even_part(channels, FC_MAX(1, rows / job->taps));
+    job->block_rows = plan->channel_block * plan->tap_block;
+    job->blocks = fc_sum_blocks(&job->g, plan);
+}
+
+/* Half the second-level cache for what is packed at a time. */
+static void plan_pixels(grad_job *job) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t half = (ptrdiff_t)fc_cpu_caches()->l2 / 2 / job->itemsize;
+    const ptrdiff_t ocs = fc_round_up(job->oc_chunk, job->t->lanes) * job->group_chunk;
+    const ptrdiff_t rows = job->shifted ? job->image.plan.channel_block : job->block_rows;
+    const ptrdiff_t beside = job->parts > 1 ? ocs : 0;
+    const ptrdiff_t budget = BAND_BYTES / job->itemsize;
+    const ptrdiff_t fit = FC_MIN(half / (rows + beside), budget / ocs);
+    const ptrdiff_t chunk = FC_MAX(128, FC_MIN(CHUNK_PIXELS, fit));
+    job->part = FC_MAX(1, fc_ceil_div(job->pixels, job->parts));
+    ptrdiff_t pitch, segments;
+    if (job->shifted) {
+        job->part = fc_round_up(job->part, g->out[2]);
+        const ptrdiff_t lines = fc_even_part(job->part / g->out[2], FC_MAX(1, chunk / g->out[2]));
+        const ptrdiff_t strips = FC_MIN(lines, lines / g->out[1] + 2);
+        job->chunk = lines * g->out[2];
+        segments = lines * g->stride[1] + strips * rows_seen(g, 1);
+        pitch = segments * job->x_cols;
+    } else {
+        pitch = segments = job->chunk = fc_even_part(job->part, chunk);
+    }
+    job->parts = (int)FC_MAX(1, fc_ceil_div(job->pixels, job->part)); /* none without a pixel */
+    const ptrdiff_t most = budget / (ocs * job->chunk);
+    job->band = job->parts > 1 ? job->chunk : FC_MAX(1, most) * job->chunk;
+    job->band = FC_MIN(job->band, job->part);
+    job->image.plan.image_pitch = fc_spread(pitch, job->t->itemsize);
+    job->acc_bytes = fc_align((size_t)(ocs * job->sum * job->itemsize));
+    job->dyt_bytes = fc_align((size_t)(ocs * job->band * job->itemsize));
+    job->segment_bytes = fc_align((size_t)segments * sizeof(fc_segment));
+    job->slot_bytes =
+        job->segment_bytes + fc_align((size_t)(rows * job->image.plan.image_pitch * job->itemsize));
+}
+
+/* Whether rows of x are packed once for all taps: at stride 1, where that is less than the columns and
+ * rows are long enough for the tile's inner loop. */
+static void plan_shifts(grad_job *job) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t lines = FC_MIN(g->out[1], FC_MAX(1, CHUNK_PIXELS / 2 / g->out[2]));
+    job->x_cols = g->out[2] + (g->kernel[2] - 1) * g->dilation[2];
+    job->shifted = g->stride[2] == 1 && g->kernel[0] == 1 && job->taps > 1 &&
+                   g->C / g->G >= MIN_CHANNELS && g->out[2] >= MIN_COLUMNS &&
+                   g->out[2] <= FC_MIN(CHUNK_PIXELS, BAND_BYTES / job->itemsize / g->OC) &&
+                   g->dilation[2] <= g->out[2] / 2 && rows_seen(g, lines) <= g->kernel[1] * lines;
+    job->image.g = job->g;
+    if (!job->shifted)
+        return;
+    for (int axis = 1; axis < FC_SPATIAL; axis++)
+        job->image.g.kernel[axis] = job->image.g.stride[axis] = job->image.g.dilation[axis] = 1;
+}
+
+/* Each thread sums its own pixels where dw fits half its second-level cache, and there are enough. */
+static int plan_parts(const grad_job *job) {
+    const size_t bytes = (size_t)job->g.G * (size_t)job->sum *
+                         (size_t)fc_round_up(job->ocg, job->t->lanes) * job->t->itemsize;
+    return bytes <= fc_cpu_caches()->l2 / 2 && job->pixels >= 128 * job->threads ? job->threads : 1;
+}
+
+static void plan_job(grad_job *job) {
+    const fc_conv *g = &job->g;
+    job->itemsize = (ptrdiff_t)job->t->itemsize;
+    job->taps = fc_volume(g->kernel);
+    job->sum = g->C / g->G * job->taps;
+    job->ocg = g->OC / g->G;
+    job->pixels = g->N * fc_volume(g->out);
+    job->threads = fc_threads_for(fc_multiply_adds(g));
+    job->parts = plan_parts(job);
+    job->store_at_once = job->parts == 1;
+    plan_shifts(job);
+    plan_blocks(job);
+    fc_chunk_channels(g->G, fc_round_up(job->ocg, job->t->lanes), FC_MAX(job->sum, BLOCK_ROWS),
+                      (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->t->nr, &job->group_chunk,
+                      &job->oc_chunk);
+    job->oc_chunk = FC_MIN(job->oc_chunk, job->ocg);
+    plan_pixels(job);
+    job->dy_dense = fc_is_dense(&job->dy, g->out);
+    job->dw_dense = fc_weights_are_dense(g, &job->dw);
+}
+
+static void run_chunk(grad_job *job) {
+    job->panels = fc_ceil_div(job->ocs, job->t->nr);
+    if (job->parts > 1)
+        fc_parallel_for(job->threads, job->parts, sum_part, job);
+    else
+        sum_part(job, 0, 0);
+    if (!job->store_at_once)
+        fc_parallel_for(job->threads, job->groups * job->panels * job->blocks, store_task, job);
+}
+
+fc_status fc_gemm_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                              const fc_array *x, const fc_array *dw) {
+    const int pointwise = fc_volume(g->kernel) == 1 && fc_volume(g->stride) == 1 && g->G == 1 &&
+                          !memcmp(g->in, g->out, sizeof g->in) &&
+                          !(g->pad[0] | g->pad[1] | g->pad[2]);
+    if (pointwise && g->OC > g->C) {
+        fc_conv turned = *g;
+        turned.C = g->OC;
+        turned.OC = g->C;
+        fc_array dw_turned = *dw;
+        dw_turned.stride[0] = dw->stride[1];
+        dw_turned.stride[1] = dw->stride[0];
+        return fc_gemm_weight_grad(&turned, dtype, x, dy, &dw_turned);
+    }
+    grad_job job = {.g = *g,
+                    .image = {.x = *x, .t = fc_table(dtype)},
+                    .dy = *dy,
+                    .dw = *dw,
+                    .t = fc_table(dtype)};
+    plan_job(&job);
+    const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
+    fc_array_bounds(x, size, job.t->itemsize, &job.image.x_begin, &job.image.x_end);
+    const size_t slots = (size_t)FC_MAX(job.threads, job.parts) * job.slot_bytes;
+    char *memory =
+        fc_workspace_acquire((size_t)job.parts * (job.acc_bytes + job.dyt_bytes) + slots);
+    if (!memory)
+        return FC_NO_MEMORY;
+    job.acc = memory;
+    job.dyt = job.acc + (size_t)job.parts * job.acc_bytes;
+    job.slots = job.dyt + (size_t)job.parts * job.dyt_bytes;
+    for (job.first_group = 0; job.first_group < g->G; job.first_group += job.group_chunk) {
+        job.groups = FC_MIN(job.group_chunk, g->G - job.first_group);
+        for (job.first_oc = 0; job.first_oc < job.ocg; job.first_oc += job.oc_chunk) {
+            job.ocs = FC_MIN(job.oc_chunk, job.ocg - job.first_oc);
+            run_chunk(&job);
+        }
+    }
+    fc_workspace_release(memory);
+    return FC_OK;
+}
