@@ -63,9 +63,10 @@ typedef enum { FC_WEIGHTS_PACKED, FC_WEIGHTS_IN_TASKS, FC_WEIGHTS_DIRECT } fc_we
  *
  * The tile multiplies a panel of one operand, broadcast, by a panel of the other, in vectors. By
  * default pixels are the vectors; swapped, output channels are: small maps then waste no lanes,
- * and channels-last outputs are written in whole vectors. */
+ * and channels-last outputs are written in whole vectors. Shifted, the image is not packed in
+ * panels: its rows are stored once and read through shifted pointers (conv_shifted.c). */
 typedef struct {
-    int swapped;
+    int swapped, shifted;
     fc_weights_use weights;
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
     ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
@@ -74,8 +75,11 @@ typedef struct {
     ptrdiff_t pixel_block, pixel_blocks; /* output pixels a task computes, whole panels */
     ptrdiff_t oc_block, oc_blocks;       /* output channels a task computes, whole panels */
     ptrdiff_t group_chunk, oc_chunk;     /* groups, channels of each, with weights packed at once */
-    int threads;                         /* slots of scratch memory, at most that many threads */
-    size_t workspace_bytes;              /* scratch memory of the call, all threads together */
+    ptrdiff_t row_block;                 /* shifted: output rows a task computes */
+    ptrdiff_t row_pitch, plane_step, channel_step; /* and the layout of the stored rows */
+    int flat;                                      /* panels run on over the ends of rows */
+    int threads;            /* slots of scratch memory, at most that many threads */
+    size_t workspace_bytes; /* scratch memory of the call, all threads together */
     double multiply_adds;
 } fc_conv_plan;
 

@@ -24,14 +24,15 @@ typedef enum {
 /* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
  * k runs over k_outer rows of k_inner steps. a's rows m are a_row apart and its steps a_step, on
  * through all rows: a packed panel has 1 and m, rows of a matrix as they stand its pitch and 1. b
- * moves by b_step a step and starts b_row apart in each row (a packed b has one row). n is
- * vectors*lanes. */
+ * moves by b_step a step and starts b_row apart in each row (a packed b has one row); if b_at is set,
+ * step k of every row is b_at[k] elements behind its start instead. n is vectors*lanes. */
 typedef struct {
     ptrdiff_t m, vectors;
     ptrdiff_t k_outer, k_inner;
     const void *a, *b;
     ptrdiff_t a_row, a_step;
     ptrdiff_t b_step, b_row;
+    const ptrdiff_t *b_at; /* [k_inner] or NULL */
     void *c;
     ptrdiff_t ldc;
     const void *bias; /* [m] or [vectors*lanes] */

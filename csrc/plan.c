@@ -124,19 +124,21 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrd
     plan->threads = fc_threads_for(plan->multiply_adds);
     plan_tile(g, t, channels_last, weight_row, plan);
     plan_sum(g, t, plan);
-    plan->weights = weights_are_direct(t, weight_row, plan) ? FC_WEIGHTS_DIRECT
-                    : weights_fit_tasks(g, t, plan)         ? FC_WEIGHTS_IN_TASKS
-                                                            : FC_WEIGHTS_PACKED;
+    fc_plan_shifted(g, t, plan);
+    plan->weights = weights_are_direct(t, weight_row, plan)           ? FC_WEIGHTS_DIRECT
+                    : !plan->shifted && weights_fit_tasks(g, t, plan) ? FC_WEIGHTS_IN_TASKS
+                                                                      : FC_WEIGHTS_PACKED;
     plan->group_chunk = g->G;
     plan->oc_chunk = g->OC / g->G;
     if (plan->weights == FC_WEIGHTS_PACKED)
         fc_chunk_channels(g->G, g->OC / g->G, g->C / g->G * fc_volume(g->kernel),
                           (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->oc_panel,
                           &plan->group_chunk, &plan->oc_chunk);
-    plan_tasks(g, t, plan);
+    if (!plan->shifted)
+        plan_tasks(g, t, plan);
     plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
-    plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) +
-                            (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
+    plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
+                            (size_t)plan->threads * fc_slot_bytes(g, plan, t->itemsize);
     return FC_OK;
 }
 
@@ -171,9 +173,15 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
     return (plan->weights == FC_WEIGHTS_PACKED ? fc_align(packed) : 0) + fc_bias_bytes(g, itemsize);
 }
 
-size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
+size_t fc_image_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+    if (plan->shifted)
+        return fc_shifted_bytes(g, plan, itemsize);
     const ptrdiff_t pixels = plan->swapped ? plan->image_pitch : plan->pixel_block;
     return fc_align((size_t)(pixels * plan->channel_block * plan->tap_block) * itemsize);
+}
+
+size_t fc_offsets_bytes(const fc_conv *g, const fc_conv_plan *plan) {
+    return plan->shifted ? fc_align((size_t)fc_volume(g->kernel) * sizeof(ptrdiff_t)) : 0;
 }
 
 size_t fc_segments_bytes(const fc_conv_plan *plan) {
@@ -189,8 +197,8 @@ size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
 }
 
 /* Packed image block, segments of its panels, a panel of weights, tiles. */
-size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize) {
+size_t fc_slot_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
     const size_t tiles = fc_align((size_t)(plan->pixel_block * plan->oc_block) * itemsize);
-    return fc_image_bytes(plan, itemsize) + fc_segments_bytes(plan) +
+    return fc_image_bytes(g, plan, itemsize) + fc_segments_bytes(plan) +
            fc_panel_bytes(plan, itemsize) + (plan->tiles_in_scratch ? tiles : 0);
 }
