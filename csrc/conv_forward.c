@@ -153,6 +153,12 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
+            if (job->merge) {
+                tile.c = s->tiles + ((oc - oc_first) * plan->out_step + places[p].start) * itemsize;
+                tile.ldc = plan->out_step;
+                job->t->gemm_tile(&tile);
+                continue;
+            }
             run_tile(job, &tile, channel, ocs, &places[p], stored, last);
             if (stored)
                 stored += plan->pixel_panel * plan->oc_panel * itemsize;
@@ -220,6 +226,8 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
             pack_panels(job, group, &b, panels, count, s.image);
         multiply_block(job, group, &b, oc_first, oc_last, panels, count, &s);
     }
+    if (job->merge)
+        fc_merge_rows(job, group, pixel_block, s.tiles);
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
@@ -250,36 +258,50 @@ static void run_chunks(fc_conv_job *job) {
     }
 }
 
+/* Does what is planned. */
+static fc_status run_job(fc_conv_job *job) {
+    const fc_conv *g = &job->g;
+    const size_t itemsize = job->t->itemsize;
+    const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
+    fc_array_bounds(&job->x, size, itemsize, &job->x_begin, &job->x_end);
+    job->slot_bytes = fc_slot_bytes(g, &job->plan, itemsize);
+    job->weights = fc_workspace_acquire(job->plan.workspace_bytes);
+    if (!job->weights)
+        return FC_NO_MEMORY;
+    job->offsets = (ptrdiff_t *)(job->weights + fc_weights_bytes(g, &job->plan, itemsize));
+    job->packed_bias = (char *)job->offsets - fc_bias_bytes(g, itemsize);
+    job->slots = (char *)job->offsets + fc_offsets_bytes(g, &job->plan);
+    if (job->plan.shifted)
+        fc_find_offsets(job);
+    if (job->bias)
+        fc_pack_bias(job);
+    run_chunks(job);
+    fc_workspace_release(job->weights);
+    return FC_OK;
+}
+
 static fc_status run_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                           ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
     fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .y = *y};
+    job.t = fc_table(dtype);
     job.bias = bias;
     job.relu = relu;
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
+    job.y_dense = fc_is_dense(&job.y, job.g.out);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
     const ptrdiff_t weight_row = fc_weights_are_dense(&job.g, &job.w) ? job.w.stride[0] : 0;
     const fc_status status = fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
-    if (status)
-        return status;
+    return status ? status : run_job(&job);
+}
+
+fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge) {
+    fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .merge = merge};
     job.t = fc_table(dtype);
-    const ptrdiff_t size[] = {job.g.N, job.g.C, job.g.in[0], job.g.in[1], job.g.in[2]};
-    fc_array_bounds(&job.x, size, job.t->itemsize, &job.x_begin, &job.x_end);
-    job.y_dense = fc_is_dense(&job.y, job.g.out);
-    job.slot_bytes = fc_slot_bytes(&job.g, &job.plan, job.t->itemsize);
-    job.weights = fc_workspace_acquire(job.plan.workspace_bytes);
-    if (!job.weights)
-        return FC_NO_MEMORY;
-    job.slots = job.weights + fc_weights_bytes(&job.g, &job.plan, job.t->itemsize);
-    job.packed_bias = job.slots - fc_bias_bytes(&job.g, job.t->itemsize);
-    job.offsets = (ptrdiff_t *)job.slots;
-    job.slots += fc_offsets_bytes(&job.g, &job.plan);
-    if (job.plan.shifted)
-        fc_find_offsets(&job);
-    if (bias)
-        fc_pack_bias(&job);
-    run_chunks(&job);
-    fc_workspace_release(job.weights);
-    return FC_OK;
+    job.bias = bias;
+    const ptrdiff_t weight_row = fc_weights_are_dense(g, w) ? w->stride[0] : 0;
+    const fc_status status = fc_plan_merged(g, dtype, weight_row, &job.plan);
+    return status ? status : run_job(&job);
 }
 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,

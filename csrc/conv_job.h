@@ -10,6 +10,7 @@ typedef struct {
     fc_array x, w, y;
     ptrdiff_t w_group; /* elements from one group's weights to the next one's */
     const fc_array *bias;
+    const fc_merge *merge; /* instead of y, or NULL */
     int relu;
     fc_conv_plan plan;
     const fc_kernels *t;
@@ -57,5 +58,8 @@ ptrdiff_t fc_shifted_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *p
                             fc_segment *segments);
 void fc_store_rows(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b, ptrdiff_t block,
                    char *image);
+
+/* Merged: brings the outputs of a block of rows, one channel after the other, to where they belong. */
+void fc_merge_rows(const fc_conv_job *job, ptrdiff_t group, ptrdiff_t block, const char *outputs);
 
 #endif

@@ -13,6 +13,7 @@
  *
  * With stride S rows and columns are split into S phases, each a plane of its own, so that outputs are
  * neighbours again: row r of phase a is row r*SH + a of the image, and a tap's offset names a phase. */
+#include <math.h>
 #include <string.h>
 
 #include "conv_job.h"
@@ -49,6 +50,12 @@ static void lay_out(const fc_conv *g, const fc_kernels *t, ptrdiff_t rows, fc_co
     plan->plane_step =
         fc_spread(stored * plan->row_pitch + reach(g, 2) / g->stride[2], t->itemsize);
     plan->channel_step = fc_spread(row_phases(g) * g->stride[2] * plan->plane_step, t->itemsize);
+    plan->out_step = fc_spread(rows * plan->row_pitch + t->nr, t->itemsize);
+}
+
+/* Outputs of a block of rows before they are merged, padding between them. */
+size_t fc_merged_bytes(const fc_conv_plan *plan, size_t itemsize) {
+    return fc_align((size_t)(plan->oc_block * plan->out_step) * itemsize);
 }
 
 size_t fc_shifted_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
@@ -56,16 +63,17 @@ size_t fc_shifted_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
     return fc_align((size_t)(plan->channel_block * plan->channel_step + FC_MAX_NR) * itemsize);
 }
 
-/* Vectors of outputs in a block of rows. */
+/* Vectors of outputs in a block of rows; one alone in its tile takes the time of 1.3. */
 static double block_vectors(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan,
                             ptrdiff_t rows) {
-    return (double)(plan->flat ? fc_ceil_div(span_rows(g, plan, rows), t->lanes)
-                               : rows * fc_ceil_div(g->out[2], t->lanes));
+    const ptrdiff_t run = plan->flat ? span_rows(g, plan, rows) : g->out[2];
+    const ptrdiff_t vectors = fc_ceil_div(run, t->lanes);
+    return (double)(plan->flat ? 1 : rows) * ((double)vectors + 0.3 * (double)(vectors % 2));
 }
 
 /* Vector FMAs that one vector of outputs takes for each step of the sum: tiles of few rows wait for
  * their operands. */
-static double tile_cost(ptrdiff_t ocs, ptrdiff_t panel) {
+double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel) {
     enum { LEAST_ROWS = 4 };
     return 1.06 * (double)(fc_ceil_div(ocs, panel) * FC_MAX(panel, LEAST_ROWS));
 }
@@ -77,12 +85,13 @@ static double block_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_pl
     const double sum = (double)(plan->channel_block * plan->tap_block);
     const ptrdiff_t tail = g->out[2] % t->nr;
     const double vectors = block_vectors(g, t, plan, rows);
-    const double moved = plan->flat             ? vectors
+    const double moved = plan->merged           ? 0
+                         : plan->flat           ? vectors
                          : tail % t->lanes == 0 ? 0
                                                 : (double)(rows * fc_ceil_div(tail, t->lanes));
     const ptrdiff_t stored = (rows + reach(g, 1) / g->stride[1]) * row_phases(g) * g->stride[2];
     const double row = (double)fc_ceil_div(plan->row_pitch, t->lanes);
-    return vectors * tile_cost(ocs, plan->oc_panel) + 20 * moved * (double)ocs / sum +
+    return vectors * fc_tile_cost(ocs, plan->oc_panel) + 20 * moved * (double)ocs / sum +
            4 * (double)stored * row / (double)plan->tap_block;
 }
 
@@ -110,7 +119,7 @@ static double plan_blocks(const fc_conv *g, const fc_kernels *t, ptrdiff_t most,
             if (rows <= 1 || tasks >= 16 * plan->threads)
                 break;
         }
-        if (plan->threads == 1)
+        if (plan->threads == 1 || plan->merged)
             break;
     }
     lay_out(g, t, best_rows, plan);
@@ -128,7 +137,9 @@ static ptrdiff_t most_rows(const fc_conv *g, const fc_kernels *t, const fc_conv_
     fc_conv_plan trial = *plan;
     for (; rows > 0; rows = rows * 3 / 4) {
         lay_out(g, t, rows, &trial);
-        if (fc_shifted_bytes(g, &trial, t->itemsize) <= (size_t)(l2 / 2))
+        trial.oc_block = fc_round_up(g->OC / g->G, trial.oc_panel);
+        const size_t outputs = plan->merged ? fc_merged_bytes(&trial, t->itemsize) : 0;
+        if (fc_shifted_bytes(g, &trial, t->itemsize) + outputs <= (size_t)(l2 / 2))
             break;
     }
     return rows;
@@ -138,18 +149,21 @@ static ptrdiff_t most_rows(const fc_conv *g, const fc_kernels *t, const fc_conv_
 static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
     const double vectors = (double)(g->N * fc_volume(g->out)) / (double)t->lanes;
     const ptrdiff_t ocs = g->OC / g->G;
-    const double tile =
-        plan->swapped ? 1.06 * (double)fc_round_up(ocs, t->lanes) : tile_cost(ocs, plan->oc_panel);
+    const double tile = plan->swapped ? 1.06 * (double)fc_round_up(ocs, t->lanes)
+                                      : fc_tile_cost(ocs, plan->oc_panel);
     return (double)g->G * vectors * (tile + 14);
 }
 
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
     const ptrdiff_t taps = fc_volume(g->kernel);
-    double best = packed_cost(g, t, plan);
+    double best = plan->merged ? HUGE_VAL : packed_cost(g, t, plan);
     fc_conv_plan trial = *plan;
     plan->shifted = 0;
-    if (g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0 || taps == 1 ||
-        plan->tap_block != taps)
+    /* a row of outputs and all that its taps meet; also keeps the sums below from overflowing */
+    const double extent = ((double)g->stride[1] + (double)reach(g, 1)) *
+                          ((double)g->out[2] * (double)g->stride[2] + (double)reach(g, 2));
+    if (g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0 ||
+        (taps == 1 && !plan->merged) || plan->tap_block != taps || extent > 1e7)
         return;
     trial.shifted = 1;
     trial.swapped = trial.tiles_in_scratch = 0;
@@ -197,31 +211,29 @@ static row_block find_block(const fc_conv_job *job, ptrdiff_t block) {
 ptrdiff_t fc_shifted_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
                             fc_segment *segments) {
     const row_block b = find_block(job, block);
-    const ptrdiff_t pitch = job->plan.row_pitch, width = job->g.out[2], widest = job->t->nr;
+    const ptrdiff_t pitch = job->plan.row_pitch, width = job->g.out[2];
     const ptrdiff_t end = span_rows(&job->g, &job->plan, b.rows);
     ptrdiff_t used = 0;
-    for (ptrdiff_t p = 0, next; p < end; p = next) {
-        next = p - p % pitch + pitch; /* row */
-        if (p % pitch >= width)
+    for (ptrdiff_t p = 0; p < end;) {
+        const ptrdiff_t row_end = p - p % pitch + width;
+        if (p >= row_end) { /* in the padding */
+            p += pitch - p % pitch;
             continue;
-        fc_panel panel = {.start = p, .segments = segments};
-        const ptrdiff_t last = FC_MIN(p + widest, job->plan.flat ? end : next - pitch + width);
-        for (ptrdiff_t q = p; q < last; q += pitch - q % pitch) {
-            const ptrdiff_t column = q % pitch;
-            if (column >= width)
-                continue;
-            *segments = (fc_segment){.lane = q - p, .n = b.n};
-            segments->length = FC_MIN(width - column, last - q);
-            segments->out[1] = b.row + q / pitch;
-            segments->out[2] = column;
-            panel.pixels = segments->lane + segments->length;
-            panel.count++;
-            segments++;
         }
-        panel.one_run = panel.count == 1;
-        panels[used++] = panel;
-        if (p + widest < next - pitch + width || job->plan.flat)
-            next = p + widest;
+        const ptrdiff_t last = FC_MIN(p + job->t->nr, job->plan.flat ? end : row_end);
+        fc_panel *panel = &panels[used++];
+        *panel = (fc_panel){.start = p, .segments = segments};
+        for (ptrdiff_t q = p; q < last; q += pitch - q % pitch) {
+            fc_segment *s = segments++;
+            *s = (fc_segment){.lane = q - p, .n = b.n};
+            s->length = FC_MIN(width - q % pitch, last - q);
+            s->out[1] = b.row + q / pitch;
+            s->out[2] = q % pitch;
+            panel->pixels = s->lane + s->length;
+            panel->count++;
+        }
+        panel->one_run = panel->count == 1;
+        p = last;
     }
     return used;
 }
@@ -261,4 +273,24 @@ void fc_store_rows(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
             job, &rows,
             fc_at(&job->x, job->t->itemsize, rows.n, group * (g->C / g->G) + b->channel + c),
             image + c * job->plan.channel_step * (ptrdiff_t)job->t->itemsize);
+}
+
+void fc_merge_rows(const fc_conv_job *job, ptrdiff_t group, ptrdiff_t block, const char *outputs) {
+    const fc_merge *m = job->merge;
+    const fc_conv_plan *plan = &job->plan;
+    const row_block b = find_block(job, block);
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
+    for (ptrdiff_t c = 0; c < m->channels; c++) {
+        char *y = fc_at(&m->y, job->t->itemsize, b.n, group * m->channels + c);
+        for (ptrdiff_t r = 0; r < b.rows; r++)
+            for (ptrdiff_t phase = 0; phase < m->stride[0]; phase++) {
+                const ptrdiff_t row = (b.row + r) * m->stride[0] + phase;
+                const ptrdiff_t channel = (phase * m->channels + c) * m->stride[1];
+                if (row < m->size[0])
+                    job->t->merge_row(
+                        m->size[1], m->stride[1], 0,
+                        outputs + (channel * plan->out_step + r * plan->row_pitch) * itemsize,
+                        plan->out_step, y + row * m->y.stride[3] * itemsize, m->y.stride[4]);
+            }
+    }
 }

@@ -173,6 +173,17 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
                        const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
                        const fc_array *y, int relu);
 
+/* Outputs that are phases of a larger array: channel (ph*channels + c)*stride[1] + pw of a group
+ * holds rows ph, ph + stride[0], ... and such columns of channel c of y, of `size` rows and columns. */
+typedef struct {
+    fc_array y;
+    ptrdiff_t channels, stride[2], size[2];
+} fc_merge;
+
+/* A stride-1 convolution in a plane whose outputs are merged; FC_BAD_GEOMETRY if that does not suit. */
+fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge);
+
 fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                            ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
 

@@ -114,8 +114,8 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     plan->oc_blocks = fc_ceil_div(ocs, plan->oc_block);
 }
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
-                       fc_conv_plan *plan) {
+static fc_status plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
+                           ptrdiff_t weight_row, int merged, fc_conv_plan *plan) {
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
@@ -124,7 +124,10 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrd
     plan->threads = fc_threads_for(plan->multiply_adds);
     plan_tile(g, t, channels_last, weight_row, plan);
     plan_sum(g, t, plan);
+    plan->merged = merged;
     fc_plan_shifted(g, t, plan);
+    if (merged && !plan->shifted)
+        return FC_BAD_GEOMETRY;
     plan->weights = weights_are_direct(t, weight_row, plan)           ? FC_WEIGHTS_DIRECT
                     : !plan->shifted && weights_fit_tasks(g, t, plan) ? FC_WEIGHTS_IN_TASKS
                                                                       : FC_WEIGHTS_PACKED;
@@ -140,6 +143,16 @@ fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrd
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
                             (size_t)plan->threads * fc_slot_bytes(g, plan, t->itemsize);
     return FC_OK;
+}
+
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
+                       fc_conv_plan *plan) {
+    return plan_conv(g, dtype, channels_last, weight_row, 0, plan);
+}
+
+fc_status fc_plan_merged(const fc_conv *g, fc_dtype dtype, ptrdiff_t weight_row,
+                         fc_conv_plan *plan) {
+    return plan_conv(g, dtype, 0, weight_row, 1, plan);
 }
 
 ptrdiff_t fc_sum_blocks(const fc_conv *g, const fc_conv_plan *plan) {
@@ -200,5 +213,8 @@ size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
 size_t fc_slot_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
     const size_t tiles = fc_align((size_t)(plan->pixel_block * plan->oc_block) * itemsize);
     return fc_image_bytes(g, plan, itemsize) + fc_segments_bytes(plan) +
-           fc_panel_bytes(plan, itemsize) + (plan->tiles_in_scratch ? tiles : 0);
+           fc_panel_bytes(plan, itemsize) +
+           (plan->merged             ? fc_merged_bytes(plan, itemsize)
+            : plan->tiles_in_scratch ? tiles
+                                     : 0);
 }

@@ -22,7 +22,12 @@ ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs);
 
 /* Reading the image through shifted pointers: decides whether it is cheaper than packing panels for
  * a plan whose tile and blocks of the sum stand, and if so sets its blocks. conv_shifted.c. */
+double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel);
+/* The plan of fc_conv_merged; FC_BAD_GEOMETRY if it does not suit. */
+fc_status fc_plan_merged(const fc_conv *g, fc_dtype dtype, ptrdiff_t weight_row,
+                         fc_conv_plan *plan);
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan);
+size_t fc_merged_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_shifted_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);
 
 size_t fc_bias_bytes(const fc_conv *g, size_t itemsize);

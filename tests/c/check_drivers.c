@@ -135,6 +135,12 @@ static const conv_case conv_cases[] = {
      {1, 2, 3, 1, {1, 9, 12}, FLAT(5), {0}, CUBE(1), CUBE(1), {0, -1, -2}},
      {0, 3, 0}},
     {"3x3 of blocks", {3, 4, 9, 1, {1, 37, 41}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(0)},
+    {"stem", {2, 3, 10, 1, {1, 23, 70}, FLAT(7), {0}, FLAT(2), CUBE(1), PAD(3)}, PAD(3)},
+    {"stem of uneven strides",
+     {1, 2, 9, 1, {1, 11, 150}, {1, 4, 11}, {0}, {1, 3, 4}, CUBE(1), PAD(2)},
+     {0, 1, 4}},
+    {"stem in groups", {1, 4, 6, 2, {1, 9, 17}, FLAT(3), {0}, FLAT(2), CUBE(1), PAD(1)}, PAD(2)},
+    {"tiles side by side", {2, 3, 5, 1, {1, 8, 12}, {1, 2, 4}, {0}, {1, 2, 4}, CUBE(1), {0}}, {0}},
     {"many tasks", {2, 8, 24, 1, {1, 19, 21}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
 };
 
