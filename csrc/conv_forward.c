@@ -295,13 +295,19 @@ static fc_status run_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, c
 }
 
 fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge) {
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge,
+                         int *finite) {
     fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .merge = merge};
+    atomic_int infinite = 0;
     job.t = fc_table(dtype);
     job.bias = bias;
+    job.infinite = &infinite;
     const ptrdiff_t weight_row = fc_weights_are_dense(g, w) ? w->stride[0] : 0;
-    const fc_status status = fc_plan_merged(g, dtype, weight_row, &job.plan);
-    return status ? status : run_job(&job);
+    fc_status status = fc_plan_merged(g, dtype, weight_row, &job.plan);
+    if (!status)
+        status = run_job(&job);
+    *finite = !atomic_load(&infinite);
+    return status;
 }
 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,

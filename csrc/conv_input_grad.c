@@ -99,7 +99,8 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const
 /* ---- all phases at once -------------------------------------------------------------------- */
 
 /* The phases as output channels of one stride-1 convolution, whose filters have a tap where any phase
- * has one, zero in the others: full tiles where there are few channels, and dy is read once. */
+ * has one, zero in the others: full tiles where there are few channels, and dy is read once. Zero times
+ * infinity is NaN, though: results that are not finite are made again, phase by phase. */
 typedef struct {
     fc_conv g;
     ptrdiff_t taps[FC_SPATIAL], phases[FC_SPATIAL]; /* of all phases together; their number */
@@ -188,7 +189,7 @@ static void merge_weights(const fc_conv *g, const fc_kernels *t, const merged_ph
 
 static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
                             const fc_array *dy, const fc_array *w, const fc_array *bias,
-                            const fc_array *dx) {
+                            const fc_array *dx, int *finite) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, taps = fc_volume(m->g.kernel);
     const ptrdiff_t channels = g->C / g->G, row = g->OC / g->G * taps;
@@ -210,22 +211,31 @@ static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phase
                             .stride = {m->phases[1], m->phases[2]},
                             .size = {g->in[1], g->in[2]}};
     const fc_status status = fc_conv_merged(&m->g, dtype, dy, &weights, phases * channels * row,
-                                            bias ? &biases : NULL, &merge);
+                                            bias ? &biases : NULL, &merge, finite);
     fc_workspace_release(memory);
     return status;
+}
+
+/* FC_BAD_GEOMETRY where phases are not merged. */
+static fc_status try_merged(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *w,
+                            const fc_array *bias, const fc_array *dx) {
+    merged_phases m;
+    int finite = 1;
+    if (g->N == 0 || fc_is_depthwise(g) || !find_merged(g, &m) ||
+        !merging_pays(g, fc_table(dtype), &m))
+        return FC_BAD_GEOMETRY;
+    const fc_status status = run_merged(g, dtype, &m, dy, w, bias, dx, &finite);
+    return finite ? status : FC_BAD_GEOMETRY;
 }
 
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     fc_status status = fc_conv_check(g);
     ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
-    merged_phases m;
-    if (!status && algo != FC_WINOGRAD && g->N > 0 && !fc_is_depthwise(g) && find_merged(g, &m) &&
-        merging_pays(g, fc_table(dtype), &m)) {
-        status = run_merged(g, dtype, &m, dy, w, bias, dx);
-        if (status != FC_BAD_GEOMETRY)
-            return status;
-        status = FC_OK;
+    if (!status && algo != FC_WINOGRAD) {
+        const fc_status merged = try_merged(g, dtype, dy, w, bias, dx);
+        if (merged != FC_BAD_GEOMETRY)
+            return merged;
     }
     for (int axis = 0; axis < FC_SPATIAL; axis++)
         phases[axis] = FC_MIN(g->stride[axis], g->in[axis]); /* the others have no element */

@@ -3,6 +3,8 @@
 #ifndef FASTCONV_CONV_JOB_H
 #define FASTCONV_CONV_JOB_H
 
+#include <stdatomic.h>
+
 #include "plan.h"
 
 typedef struct {
@@ -11,6 +13,7 @@ typedef struct {
     ptrdiff_t w_group; /* elements from one group's weights to the next one's */
     const fc_array *bias;
     const fc_merge *merge; /* instead of y, or NULL */
+    atomic_int *infinite;  /* merged: set where outputs are infinite or NaN */
     int relu;
     fc_conv_plan plan;
     const fc_kernels *t;

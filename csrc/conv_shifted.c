@@ -275,11 +275,26 @@ void fc_store_rows(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
             image + c * job->plan.channel_step * (ptrdiff_t)job->t->itemsize);
 }
 
+/* Whether no output of a block of rows is infinite or NaN. */
+static int are_finite(const fc_conv_job *job, const row_block *b, const char *outputs) {
+    const fc_conv_plan *plan = &job->plan;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
+    double sum = 0;
+    for (ptrdiff_t oc = 0; oc < job->g.OC / job->g.G; oc++)
+        for (ptrdiff_t r = 0; r < b->rows; r++)
+            job->t->sum_rows(1, job->g.out[2],
+                             outputs + (oc * plan->out_step + r * plan->row_pitch) * itemsize, 1, 1,
+                             &sum);
+    return isfinite(sum);
+}
+
 void fc_merge_rows(const fc_conv_job *job, ptrdiff_t group, ptrdiff_t block, const char *outputs) {
     const fc_merge *m = job->merge;
     const fc_conv_plan *plan = &job->plan;
     const row_block b = find_block(job, block);
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
+    if (!are_finite(job, &b, outputs))
+        atomic_store(job->infinite, 1);
     for (ptrdiff_t c = 0; c < m->channels; c++) {
         char *y = fc_at(&m->y, job->t->itemsize, b.n, group * m->channels + c);
         for (ptrdiff_t r = 0; r < b.rows; r++)

@@ -180,9 +180,11 @@ typedef struct {
     ptrdiff_t channels, stride[2], size[2];
 } fc_merge;
 
-/* A stride-1 convolution in a plane whose outputs are merged; FC_BAD_GEOMETRY if that does not suit. */
+/* A stride-1 convolution in a plane whose outputs are merged; FC_BAD_GEOMETRY if that does not suit.
+ * *finite tells whether no output is infinite or NaN, nor so large that their sum is. */
 fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
-                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge);
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge,
+                         int *finite);
 
 fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                            ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
