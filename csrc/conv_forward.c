@@ -6,7 +6,7 @@
  * The matrix cols (im2col) never exists as a whole. Output pixels of all images form one axis. A
  * task takes a block of them and, for one block of the summed axis after the other, packs the
  * piece of cols it needs into panels [k][pixels], then multiplies every weight panel [k][ocs] by
- * them:
+ * them (where fewer channels share a panel, rows of the image take its place: conv_shifted.c):
  *
  *   pixel panels | 1  | 2  | 3  |     one task: pixel_block x oc_block
  *   oc panel     |tile|tile|tile|     weights were packed once per call, in panels */
@@ -74,7 +74,7 @@ typedef struct {
 static scratch carve_scratch(const fc_conv_job *job, int slot) {
     scratch s;
     s.image = job->slots + (size_t)slot * job->slot_bytes;
-    s.segments = (fc_segment *)(s.image + fc_image_bytes(&job->g, &job->plan, job->t->itemsize));
+    s.segments = (fc_segment *)(s.image + fc_image_bytes(&job->plan, job->t->itemsize));
     s.weights = (char *)s.segments + fc_segments_bytes(&job->plan);
     s.tiles = s.weights + fc_panel_bytes(&job->plan, job->t->itemsize);
     return s;
@@ -264,7 +264,7 @@ static fc_status run_job(fc_conv_job *job) {
     const size_t itemsize = job->t->itemsize;
     const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
     fc_array_bounds(&job->x, size, itemsize, &job->x_begin, &job->x_end);
-    job->slot_bytes = fc_slot_bytes(g, &job->plan, itemsize);
+    job->slot_bytes = fc_slot_bytes(&job->plan, itemsize);
     job->weights = fc_workspace_acquire(job->plan.workspace_bytes);
     if (!job->weights)
         return FC_NO_MEMORY;

@@ -58,8 +58,7 @@ size_t fc_merged_bytes(const fc_conv_plan *plan, size_t itemsize) {
     return fc_align((size_t)(plan->oc_block * plan->out_step) * itemsize);
 }
 
-size_t fc_shifted_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
-    (void)g;
+size_t fc_shifted_bytes(const fc_conv_plan *plan, size_t itemsize) {
     return fc_align((size_t)(plan->channel_block * plan->channel_step + FC_MAX_NR) * itemsize);
 }
 
@@ -139,7 +138,7 @@ static ptrdiff_t most_rows(const fc_conv *g, const fc_kernels *t, const fc_conv_
         lay_out(g, t, rows, &trial);
         trial.oc_block = fc_round_up(g->OC / g->G, trial.oc_panel);
         const size_t outputs = plan->merged ? fc_merged_bytes(&trial, t->itemsize) : 0;
-        if (fc_shifted_bytes(g, &trial, t->itemsize) + outputs <= (size_t)(l2 / 2))
+        if (fc_shifted_bytes(&trial, t->itemsize) + outputs <= (size_t)(l2 / 2))
             break;
     }
     return rows;
@@ -156,7 +155,8 @@ static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_p
 
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
     const ptrdiff_t taps = fc_volume(g->kernel);
-    double best = plan->merged ? HUGE_VAL : packed_cost(g, t, plan);
+    /* the estimates are not good enough for less than a twentieth */
+    double best = plan->merged ? HUGE_VAL : 0.95 * packed_cost(g, t, plan);
     fc_conv_plan trial = *plan;
     plan->shifted = 0;
     /* a row of outputs and all that its taps meet; also keeps the sums below from overflowing */
@@ -267,7 +267,7 @@ void fc_store_rows(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
     const fc_conv *g = &job->g;
     const row_block rows = find_block(job, block);
     if (b->channel == 0)
-        memset(image, 0, fc_shifted_bytes(g, &job->plan, job->t->itemsize));
+        memset(image, 0, fc_shifted_bytes(&job->plan, job->t->itemsize));
     for (ptrdiff_t c = 0; c < b->channels; c++)
         store_plane(
             job, &rows,

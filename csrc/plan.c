@@ -141,7 +141,7 @@ static fc_status plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
         plan_tasks(g, t, plan);
     plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
-                            (size_t)plan->threads * fc_slot_bytes(g, plan, t->itemsize);
+                            (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
     return FC_OK;
 }
 
@@ -186,9 +186,9 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
     return (plan->weights == FC_WEIGHTS_PACKED ? fc_align(packed) : 0) + fc_bias_bytes(g, itemsize);
 }
 
-size_t fc_image_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
     if (plan->shifted)
-        return fc_shifted_bytes(g, plan, itemsize);
+        return fc_shifted_bytes(plan, itemsize);
     const ptrdiff_t pixels = plan->swapped ? plan->image_pitch : plan->pixel_block;
     return fc_align((size_t)(pixels * plan->channel_block * plan->tap_block) * itemsize);
 }
@@ -210,9 +210,9 @@ size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
 }
 
 /* Packed image block, segments of its panels, a panel of weights, tiles. */
-size_t fc_slot_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize) {
+size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize) {
     const size_t tiles = fc_align((size_t)(plan->pixel_block * plan->oc_block) * itemsize);
-    return fc_image_bytes(g, plan, itemsize) + fc_segments_bytes(plan) +
+    return fc_image_bytes(plan, itemsize) + fc_segments_bytes(plan) +
            fc_panel_bytes(plan, itemsize) +
            (plan->merged             ? fc_merged_bytes(plan, itemsize)
             : plan->tiles_in_scratch ? tiles
