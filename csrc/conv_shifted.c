@@ -144,13 +144,13 @@ static ptrdiff_t most_rows(const fc_conv *g, const fc_kernels *t, const fc_conv_
     return rows;
 }
 
-/* The same with packed panels: 14 FMAs to pack a vector. */
+/* The same with packed panels: 14 FMAs to pack a vector of neighbours, 24 to pick one with a stride. */
 static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
     const double vectors = (double)(g->N * fc_volume(g->out)) / (double)t->lanes;
     const ptrdiff_t ocs = g->OC / g->G;
     const double tile = plan->swapped ? 1.06 * (double)fc_round_up(ocs, t->lanes)
                                       : fc_tile_cost(ocs, plan->oc_panel);
-    return (double)g->G * vectors * (tile + 14);
+    return (double)g->G * vectors * (tile + (g->stride[2] == 1 ? 14 : 24));
 }
 
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
