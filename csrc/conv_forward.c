@@ -6,7 +6,7 @@
  * The matrix cols (im2col) never exists as a whole. Output pixels of all images form one axis. A
  * task takes a block of them and, for one block of the summed axis after the other, packs the
  * piece of cols it needs into panels [k][pixels], then multiplies every weight panel [k][ocs] by
- * them:
+ * them (where fewer channels share a panel, rows of the image take its place: conv_shifted.c):
  *
  *   pixel panels | 1  | 2  | 3  |     one task: pixel_block x oc_block
  *   oc panel     |tile|tile|tile|     weights were packed once per call, in panels */
@@ -48,24 +48,18 @@ static void move_tile(const fc_conv_job *job, ptrdiff_t oc, ptrdiff_t ocs,
     }
 }
 
-/* The pixels of one panel. */
-typedef struct {
-    const fc_segment *segments;
-    ptrdiff_t count, pixels;
-    int one_run; /* of one image, evenly spaced in y */
-} panel_place;
-
-static panel_place place_panel(const fc_conv_job *job, const fc_segment *segments,
-                               ptrdiff_t count) {
+static fc_panel place_panel(const fc_conv_job *job, const fc_segment *segments, ptrdiff_t count,
+                            ptrdiff_t start) {
     const fc_segment *last = &segments[count - 1];
-    panel_place place = {.segments = segments, .count = count};
-    place.pixels = last->lane + last->length;
-    place.one_run = count == 1 || (job->y_dense && segments[0].n == last->n);
-    return place;
+    fc_panel panel = {.segments = segments, .count = count};
+    panel.start = start;
+    panel.pixels = last->lane + last->length;
+    panel.one_run = count == 1 || (job->y_dense && segments[0].n == last->n);
+    return panel;
 }
 
 /* Whether the tile may be written to y as it stands: whole vectors of neighbours in y. */
-static int writes_directly(const fc_conv_job *job, const panel_place *place, ptrdiff_t ocs) {
+static int writes_directly(const fc_conv_job *job, const fc_panel *place, ptrdiff_t ocs) {
     const ptrdiff_t along = job->plan.swapped ? ocs : place->pixels;
     const ptrdiff_t stride = job->plan.swapped ? job->y.stride[1] : job->y.stride[4];
     return place->one_run && stride == 1 && along % job->t->lanes == 0;
@@ -89,7 +83,7 @@ static scratch carve_scratch(const fc_conv_job *job, int slot) {
 /* Runs the tile and brings the result to y: at once where y has the tile's shape, else by way of
  * `stored`, which keeps the tile between the blocks of the sum, or of a tile on the stack. */
 static void run_tile(const fc_conv_job *job, fc_tile *tile, ptrdiff_t oc, ptrdiff_t ocs,
-                     const panel_place *place, char *stored, int last) {
+                     const fc_panel *place, char *stored, int last) {
     _Alignas(64) char stack[FC_MAX_MR * FC_MAX_NR * sizeof(float)];
     if (writes_directly(job, place, ocs)) {
         tile->c = pixel_address(job, oc, &place->segments[0]);
@@ -116,7 +110,7 @@ static const char *weights_at(const fc_conv_job *job, ptrdiff_t group, const fc_
 }
 
 static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                           ptrdiff_t oc_first, ptrdiff_t oc_last, const panel_place *places,
+                           ptrdiff_t oc_first, ptrdiff_t oc_last, const fc_panel *places,
                            ptrdiff_t panels, const scratch *s) {
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, sum = b->channels * b->taps;
@@ -125,13 +119,21 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
                      b->tap + b->taps == fc_volume(job->g.kernel);
     const fc_init start = swapped ? FC_INIT_BIAS_COLUMNS : FC_INIT_BIAS;
     fc_tile tile = {.k_outer = 1, .k_inner = sum, .b_step = job->t->nr};
+    if (plan->shifted) {
+        tile.k_outer = b->channels;
+        tile.k_inner = b->taps;
+        tile.b_row = plan->channel_step;
+        tile.b_at = job->offsets;
+    }
     tile.init = !first ? FC_INIT_LOAD : job->bias ? start : FC_INIT_ZERO;
     tile.relu = last && job->relu;
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
+    /* panels lie one after the other, or start at pixels of one image */
+    const ptrdiff_t k_step = swapped || plan->shifted ? 1 : sum;
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
         const ptrdiff_t channel = group * (job->g.OC / job->g.G) + oc;
         const ptrdiff_t ocs = FC_MIN(plan->oc_panel, oc_last - oc);
-        const char *weights = s->weights, *image = s->image;
+        const char *weights = s->weights;
         tile.a_row = 1;
         tile.a_step = swapped ? plan->image_pitch : ocs;
         if (plan->weights == FC_WEIGHTS_IN_TASKS) {
@@ -146,12 +148,18 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         tile.bias = job->packed_bias + channel * itemsize;
         for (ptrdiff_t p = 0; p < panels; p++) {
             const ptrdiff_t pixels = places[p].pixels;
+            const char *image = s->image + places[p].start * k_step * itemsize;
             tile.m = swapped ? pixels : ocs;
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
+            if (job->merge) {
+                tile.c = s->tiles + ((oc - oc_first) * plan->out_step + places[p].start) * itemsize;
+                tile.ldc = plan->out_step;
+                job->t->gemm_tile(&tile);
+                continue;
+            }
             run_tile(job, &tile, channel, ocs, &places[p], stored, last);
-            image += (swapped ? pixels : sum * plan->image_pitch) * itemsize;
             if (stored)
                 stored += plan->pixel_panel * plan->oc_panel * itemsize;
         }
@@ -161,7 +169,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
 /* Some channels of all panels, then the next channels: the image is read in runs as long as the block,
  * which processors fetch ahead, not in pieces of a panel's width. */
 static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                        const panel_place *places, ptrdiff_t panels, char *image) {
+                        const fc_panel *places, ptrdiff_t panels, char *image) {
     enum { CHANNELS = 16 };
     const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
     fc_sum_block some = *b;
@@ -174,6 +182,26 @@ static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_bl
     }
 }
 
+/* The panels of a block of pixels, and behind their segments, if swapped, those of the block. */
+static ptrdiff_t find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
+                             fc_segment **segments, ptrdiff_t *rows) {
+    const fc_conv_plan *plan = &job->plan;
+    const ptrdiff_t start = block * plan->pixel_block;
+    const ptrdiff_t end = FC_MIN(start + plan->pixel_block, job->g.N * fc_volume(job->g.out));
+    ptrdiff_t used = 0;
+    for (ptrdiff_t p = start; p < end; p += panels[used++].pixels) {
+        const ptrdiff_t left = end - p;
+        /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
+        const ptrdiff_t pixels =
+            plan->swapped ? fc_even_part(left, plan->pixel_panel) : FC_MIN(left, plan->pixel_panel);
+        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, *segments);
+        panels[used] = place_panel(job, *segments, count, p - start);
+        *segments += count;
+    }
+    *rows = plan->swapped ? fc_find_segments(&job->g, start, end - start, *segments) : 0;
+    return used;
+}
+
 static void compute_task(void *context, ptrdiff_t task, int slot) {
     const fc_conv_job *job = context;
     const fc_conv_plan *plan = &job->plan;
@@ -182,32 +210,24 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t group = job->first_group + task / plan->oc_blocks / plan->pixel_blocks;
     const ptrdiff_t oc_first = job->first_oc + oc_block * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
-    const ptrdiff_t pixels = job->g.N * fc_volume(job->g.out);
-    const ptrdiff_t start = pixel_block * plan->pixel_block;
-    const ptrdiff_t end = FC_MIN(start + plan->pixel_block, pixels);
-
     const scratch s = carve_scratch(job, slot);
-    panel_place places[FC_MAX_PIXELS];
-    ptrdiff_t panels = 0, used = 0;
-    for (ptrdiff_t p = start; p < end; p += places[panels++].pixels) {
-        const ptrdiff_t left = end - p;
-        /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
-        const ptrdiff_t pixels =
-            plan->swapped ? fc_even_part(left, plan->pixel_panel) : FC_MIN(left, plan->pixel_panel);
-        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, s.segments + used);
-        places[panels] = place_panel(job, s.segments + used, count);
-        used += count;
-    }
-    const ptrdiff_t rows =
-        plan->swapped ? fc_find_segments(&job->g, start, end - start, s.segments + used) : 0;
+    fc_panel panels[FC_MAX_PIXELS];
+    fc_segment *all = s.segments; /* swapped: those of the whole block */
+    ptrdiff_t rows = 0;
+    const ptrdiff_t count = plan->shifted ? fc_shifted_panels(job, pixel_block, panels, s.segments)
+                                          : find_panels(job, pixel_block, panels, &all, &rows);
     for (ptrdiff_t block = 0; block < fc_sum_blocks(&job->g, plan); block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
-        if (plan->swapped)
-            fc_pack_panel(job, group, &b, s.segments + used, rows, s.image);
+        if (plan->shifted)
+            fc_store_rows(job, group, &b, pixel_block, s.image);
+        else if (plan->swapped)
+            fc_pack_panel(job, group, &b, all, rows, s.image);
         else
-            pack_panels(job, group, &b, places, panels, s.image);
-        multiply_block(job, group, &b, oc_first, oc_last, places, panels, &s);
+            pack_panels(job, group, &b, panels, count, s.image);
+        multiply_block(job, group, &b, oc_first, oc_last, panels, count, &s);
     }
+    if (job->merge)
+        fc_merge_rows(job, group, pixel_block, s.tiles);
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
@@ -241,35 +261,60 @@ static void run_chunks(fc_conv_job *job) {
     }
 }
 
+/* Does what is planned. */
+static fc_status run_job(fc_conv_job *job) {
+    const fc_conv *g = &job->g;
+    const size_t itemsize = job->t->itemsize;
+    const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
+    fc_array_bounds(&job->x, size, itemsize, &job->x_begin, &job->x_end);
+    job->slot_bytes = fc_slot_bytes(&job->plan, itemsize);
+    char *memory = fc_workspace_acquire(job->plan.workspace_bytes);
+    if (!memory)
+        return FC_NO_MEMORY;
+    job->weights = job->prepared ? (char *)job->prepared : memory;
+    job->offsets = (ptrdiff_t *)(memory + fc_weights_bytes(g, &job->plan, itemsize));
+    job->packed_bias = (char *)job->offsets - fc_bias_bytes(g, itemsize);
+    job->slots = (char *)job->offsets + fc_offsets_bytes(g, &job->plan);
+    if (job->plan.shifted)
+        fc_find_offsets(job);
+    if (job->bias)
+        fc_pack_bias(job);
+    run_chunks(job);
+    fc_workspace_release(memory);
+    return FC_OK;
+}
+
 fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
                        const fc_array *bias, const fc_array *y, int relu) {
     fc_conv_job job = {.g = *g, .x = *x, .w = w->plain, .w_group = w->group, .y = *y};
+    job.t = fc_table(dtype);
+    job.prepared = w->packed;
     job.bias = bias;
     job.relu = relu;
     fc_flatten_pointwise(&job.g, &job.x, &job.y);
+    job.y_dense = fc_is_dense(&job.y, job.g.out);
     const int channels_last = job.y.stride[1] == 1 && job.g.OC > 1 && job.y.stride[4] != 1;
     const ptrdiff_t weight_row = fc_weights_are_dense(&job.g, &job.w) ? job.w.stride[0] : 0;
     const fc_status status =
         w->packed ? fc_plan_prepared(&job.g, dtype, channels_last, w->form, &job.plan)
                   : fc_plan_conv(&job.g, dtype, channels_last, weight_row, &job.plan);
-    if (status)
-        return status;
+    return status ? status : run_job(&job);
+}
+
+fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge,
+                         int *finite) {
+    fc_conv_job job = {.g = *g, .x = *x, .w = *w, .w_group = w_group, .merge = merge};
+    atomic_int infinite = 0;
     job.t = fc_table(dtype);
-    const ptrdiff_t size[] = {job.g.N, job.g.C, job.g.in[0], job.g.in[1], job.g.in[2]};
-    fc_array_bounds(&job.x, size, job.t->itemsize, &job.x_begin, &job.x_end);
-    job.y_dense = fc_is_dense(&job.y, job.g.out);
-    job.slot_bytes = fc_slot_bytes(&job.plan, job.t->itemsize);
-    char *memory = fc_workspace_acquire(job.plan.workspace_bytes);
-    if (!memory)
-        return FC_NO_MEMORY;
-    job.weights = w->packed ? (char *)w->packed : memory;
-    job.slots = memory + fc_weights_bytes(&job.g, &job.plan, job.t->itemsize);
-    job.packed_bias = job.slots - fc_bias_bytes(&job.g, job.t->itemsize);
-    if (bias)
-        fc_pack_bias(&job);
-    run_chunks(&job);
-    fc_workspace_release(memory);
-    return FC_OK;
+    job.bias = bias;
+    job.infinite = &infinite;
+    const ptrdiff_t weight_row = fc_weights_are_dense(g, w) ? w->stride[0] : 0;
+    fc_status status = fc_plan_merged(g, dtype, weight_row, &job.plan);
+    if (!status)
+        status = run_job(&job);
+    *finite = !atomic_load(&infinite);
+    return status;
 }
 
 fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_filters *w,

@@ -7,7 +7,7 @@
  * kh*DH = r + PH (mod SH): every T-th tap, T = SH/gcd(SH, DH). For those, oh = i + q - t*DH/gcd, so
  * each phase is a stride-1 convolution of dy with flipped taps, written to every SH-th row of dx:
  * nothing is scattered, and the forward kernels do all the work through views. */
-#include "internal.h"
+#include "plan.h"
 
 /* One axis of one phase as a stride-1 convolution. */
 typedef struct {
@@ -96,10 +96,147 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const
     return fc_conv_core(&s, dtype, algo, dy, &flipped, g->OC / g->G * w->stride[0], bias, &view, 0);
 }
 
+/* ---- all phases at once -------------------------------------------------------------------- */
+
+/* The phases as output channels of one stride-1 convolution, whose filters have a tap where any phase
+ * has one, zero in the others: full tiles where there are few channels, and dy is read once. Zero times
+ * infinity is NaN, though: results that are not finite are made again, phase by phase. */
+typedef struct {
+    fc_conv g;
+    ptrdiff_t taps[FC_SPATIAL], phases[FC_SPATIAL]; /* of all phases together; their number */
+} merged_phases;
+
+/* Where tap 0 of a phase stands among the merged taps of an axis. */
+static ptrdiff_t merged_place(const fc_conv *g, const merged_phases *m, int axis, ptrdiff_t phase) {
+    return m->g.pad[axis] - find_phase(g, axis, phase).pad;
+}
+
+/* Whether they can be merged; fills m and finds out how many taps they have if they are not. */
+static int find_merged(const fc_conv *g, merged_phases *m) {
+    enum { MOST_PHASES = 16 };
+    m->g = (fc_conv){.N = g->N, .C = g->OC, .G = g->G};
+    ptrdiff_t phases = 1;
+    for (int axis = 0; axis < FC_SPATIAL; axis++) {
+        m->phases[axis] = g->stride[axis];
+        if (g->stride[axis] > MOST_PHASES || g->stride[axis] > g->in[axis] ||
+            g->dilation[axis] != 1)
+            return 0;
+        phases *= g->stride[axis];
+        ptrdiff_t last = PTRDIFF_MAX; /* pad - taps: the less, the further the last tap */
+        m->g.pad[axis] = PTRDIFF_MIN;
+        m->taps[axis] = 0;
+        for (ptrdiff_t phase = 0; phase < g->stride[axis]; phase++) {
+            const axis_phase p = find_phase(g, axis, phase);
+            m->taps[axis] += p.taps;
+            if (p.taps == 0)
+                continue;
+            m->g.pad[axis] = FC_MAX(m->g.pad[axis], p.pad);
+            last = FC_MIN(last, p.pad - p.taps);
+        }
+        m->g.in[axis] = g->out[axis];
+        m->g.out[axis] = fc_ceil_div(g->in[axis], g->stride[axis]);
+        m->g.kernel[axis] = m->g.pad[axis] - last;
+        m->g.stride[axis] = m->g.dilation[axis] = 1;
+    }
+    m->g.OC = g->C * phases;
+    return phases > 1 && m->phases[0] == 1;
+}
+
+/* Tiles for each pixel of dy: merged they are fuller, but multiply zeros. */
+static int merging_pays(const fc_conv *g, const fc_kernels *t, const merged_phases *m) {
+    const ptrdiff_t channels = g->C / g->G, rows = m->g.OC / g->G;
+    const double merged =
+        fc_tile_cost(rows, fc_even_part(rows, t->mr)) * (double)fc_volume(m->g.kernel);
+    const double apart =
+        fc_tile_cost(channels, fc_even_part(channels, t->mr)) * (double)fc_volume(m->taps) +
+        4 * (double)(m->phases[1] * m->phases[2]);
+    const double weights =
+        (double)m->g.OC * (double)(g->OC / g->G) * (double)fc_volume(m->g.kernel);
+    return merged < apart && weights * (double)t->itemsize <= (double)((ptrdiff_t)1 << 20);
+}
+
+/* The filters of all phases, [OC][C/G][KH][KW] of the merged convolution. */
+static void merge_weights(const fc_conv *g, const fc_kernels *t, const merged_phases *m,
+                          const fc_array *w, char *dst) {
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, taps = fc_volume(m->g.kernel);
+    const ptrdiff_t channels = g->C / g->G, filters = g->OC / g->G;
+    for (ptrdiff_t oc = 0; oc < m->g.OC; oc++, dst += filters * taps * itemsize) {
+        const ptrdiff_t c = oc / m->phases[2] % channels;
+        const ptrdiff_t ph = oc / m->phases[2] / channels % m->phases[1];
+        const ptrdiff_t group = oc / (m->phases[1] * channels * m->phases[2]);
+        const ptrdiff_t pw = oc % m->phases[2];
+        const axis_phase h = find_phase(g, 1, ph), v = find_phase(g, 2, pw);
+        for (ptrdiff_t i = 0; i < h.taps && v.taps > 0; i++) {
+            const ptrdiff_t kh = h.first_tap + (h.taps - 1 - i) * h.tap_step;
+            const ptrdiff_t kw = v.first_tap + (v.taps - 1) * v.tap_step;
+            const ptrdiff_t place =
+                (merged_place(g, m, 1, ph) + i) * m->g.kernel[2] + merged_place(g, m, 2, pw);
+            const fc_copy copy = {
+                .rows = filters,
+                .cols = v.taps,
+                .src = fc_at(w, t->itemsize, group * filters, c) +
+                       (kh * w->stride[3] + kw * w->stride[4]) * itemsize,
+                .src_row = w->stride[0],
+                .src_col = -v.tap_step * w->stride[4],
+                .dst = dst + place * itemsize,
+                .dst_row = taps,
+                .dst_col = 1,
+            };
+            t->copy_2d(&copy);
+        }
+    }
+}
+
+static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
+                            const fc_array *dy, const fc_array *w, const fc_array *bias,
+                            const fc_array *dx, int *finite) {
+    const fc_kernels *t = fc_table(dtype);
+    const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, taps = fc_volume(m->g.kernel);
+    const ptrdiff_t channels = g->C / g->G, row = g->OC / g->G * taps;
+    const ptrdiff_t phases = m->phases[1] * m->phases[2];
+    const size_t bytes = fc_align((size_t)(m->g.OC * row * itemsize));
+    char *memory = fc_workspace_acquire(bytes + (size_t)(m->g.OC * itemsize));
+    if (!memory)
+        return FC_NO_MEMORY;
+    t->fill(m->g.OC * row, 0, memory, 1);
+    merge_weights(g, t, m, w, memory);
+    const fc_array weights = {.data = memory, .stride = {row, taps, taps, m->g.kernel[2], 1}};
+    const fc_array biases = {.data = memory + bytes, .stride = {1}};
+    for (ptrdiff_t oc = 0; bias && oc < m->g.OC; oc++) {
+        const ptrdiff_t c = oc / (phases * channels) * channels + oc / m->phases[2] % channels;
+        t->fill(1, fc_bias_at(t, bias, c), biases.data + oc * itemsize, 1);
+    }
+    const fc_merge merge = {.y = *dx,
+                            .channels = channels,
+                            .stride = {m->phases[1], m->phases[2]},
+                            .size = {g->in[1], g->in[2]}};
+    const fc_status status = fc_conv_merged(&m->g, dtype, dy, &weights, phases * channels * row,
+                                            bias ? &biases : NULL, &merge, finite);
+    fc_workspace_release(memory);
+    return status;
+}
+
+/* FC_BAD_GEOMETRY where phases are not merged. */
+static fc_status try_merged(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *w,
+                            const fc_array *bias, const fc_array *dx) {
+    merged_phases m;
+    int finite = 1;
+    if (g->N == 0 || fc_is_depthwise(g) || !find_merged(g, &m) ||
+        !merging_pays(g, fc_table(dtype), &m))
+        return FC_BAD_GEOMETRY;
+    const fc_status status = run_merged(g, dtype, &m, dy, w, bias, dx, &finite);
+    return finite ? status : FC_BAD_GEOMETRY;
+}
+
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     fc_status status = fc_conv_check(g);
     ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
+    if (!status && algo != FC_WINOGRAD) {
+        const fc_status merged = try_merged(g, dtype, dy, w, bias, dx);
+        if (merged != FC_BAD_GEOMETRY)
+            return merged;
+    }
     for (int axis = 0; axis < FC_SPATIAL; axis++)
         phases[axis] = FC_MIN(g->stride[axis], g->in[axis]); /* the others have no element */
     for (phase[0] = 0; phase[0] < phases[0]; phase[0]++)

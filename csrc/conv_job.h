@@ -3,6 +3,8 @@
 #ifndef FASTCONV_CONV_JOB_H
 #define FASTCONV_CONV_JOB_H
 
+#include <stdatomic.h>
+
 #include "plan.h"
 
 typedef struct {
@@ -10,15 +12,28 @@ typedef struct {
     fc_array x, w, y;
     ptrdiff_t w_group; /* elements from one group's weights to the next one's */
     const fc_array *bias;
+    const void *prepared;  /* packed filters, or NULL */
+    const fc_merge *merge; /* instead of y, or NULL */
+    atomic_int *infinite;  /* merged: set where outputs are infinite or NaN */
     int relu;
     fc_conv_plan plan;
     const fc_kernels *t;
     const char *x_begin, *x_end; /* all memory of x lies between */
     int y_dense;                 /* pixels of one image are evenly spaced in y */
     char *weights, *packed_bias, *slots;
+    ptrdiff_t *offsets; /* shifted: where filter taps find the image */
     size_t slot_bytes;
     ptrdiff_t first_group, groups, first_oc, ocs; /* the chunk at work; oc inside a group */
 } fc_conv_job;
+
+/* The output pixels of one tile. */
+typedef struct {
+    const fc_segment *segments;
+    ptrdiff_t count;
+    ptrdiff_t pixels; /* up to the end of the last segment */
+    ptrdiff_t start;  /* elements from the image's first panel or stored row to it */
+    int one_run;      /* of one image, evenly spaced in y */
+} fc_panel;
 
 /* Packed weights: [group][block of the sum][oc panel][k][oc]. A panel holds its channels alone, or,
  * when they are the vectors, a whole tile's, zeros behind the last one. */
@@ -40,5 +55,15 @@ int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
 /* Fills dst[k][pixel], k = (channel, tap), with the image at the pixels of the segments. */
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, char *dst);
+
+/* Shifted: the offset of each filter tap, the panels of a block of output rows, and its image. */
+void fc_find_offsets(const fc_conv_job *job);
+ptrdiff_t fc_shifted_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
+                            fc_segment *segments);
+void fc_store_rows(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b, ptrdiff_t block,
+                   char *image);
+
+/* Merged: brings the outputs of a block of rows, one channel after the other, to where they belong. */
+void fc_merge_rows(const fc_conv_job *job, ptrdiff_t group, ptrdiff_t block, const char *outputs);
 
 #endif

@@ -68,9 +68,10 @@ typedef enum {
  *
  * The tile multiplies a panel of one operand, broadcast, by a panel of the other, in vectors. By
  * default pixels are the vectors; swapped, output channels are: small maps then waste no lanes,
- * and channels-last outputs are written in whole vectors. */
+ * and channels-last outputs are written in whole vectors. Shifted, the image is not packed in
+ * panels: its rows are stored once and read through shifted pointers (conv_shifted.c). */
 typedef struct {
-    int swapped;
+    int swapped, shifted, merged;
     fc_weights_use weights;
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
     ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
@@ -79,8 +80,12 @@ typedef struct {
     ptrdiff_t pixel_block, pixel_blocks; /* output pixels a task computes, whole panels */
     ptrdiff_t oc_block, oc_blocks;       /* output channels a task computes, whole panels */
     ptrdiff_t group_chunk, oc_chunk;     /* groups, channels of each, with weights packed at once */
-    int threads;                         /* slots of scratch memory, at most that many threads */
-    size_t workspace_bytes;              /* scratch memory of the call, all threads together */
+    ptrdiff_t row_block;                 /* shifted: output rows a task computes */
+    ptrdiff_t row_pitch, plane_step, channel_step; /* and the layout of the stored rows */
+    ptrdiff_t out_step;                            /* merged: elements of a channel of outputs */
+    int flat;                                      /* panels run on over the ends of rows */
+    int threads;            /* slots of scratch memory, at most that many threads */
+    size_t workspace_bytes; /* scratch memory of the call, all threads together */
     double multiply_adds;
 } fc_conv_plan;
 

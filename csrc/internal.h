@@ -24,14 +24,16 @@ typedef enum {
 /* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
  * k runs over k_outer rows of k_inner steps. a's rows m are a_row apart and its steps a_step: a packed
  * panel has 1 and m, rows of a matrix as they stand its pitch and 1. From one row of k to the next
- * a_skip more elements are left out. b moves by b_step a step and starts b_row apart in each row (a packed b has one row). n is
- * vectors*lanes. */
+ * a_skip more elements are left out. b moves by b_step a step and starts b_row apart in each row (a
+ * packed b has one row); if b_at is set, step k of every row is b_at[k] elements behind its start
+ * instead. n is vectors*lanes. */
 typedef struct {
     ptrdiff_t m, vectors;
     ptrdiff_t k_outer, k_inner;
     const void *a, *b;
     ptrdiff_t a_row, a_step, a_skip;
     ptrdiff_t b_step, b_row;
+    const ptrdiff_t *b_at; /* [k_inner] or NULL */
     void *c;
     ptrdiff_t ldc;
     const void *bias; /* [m] or [vectors*lanes] */
@@ -241,6 +243,19 @@ fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_
                        void *dst);
 size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype);
 fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w, void *dst);
+
+/* Outputs that are phases of a larger array: channel (ph*channels + c)*stride[1] + pw of a group
+ * holds rows ph, ph + stride[0], ... and such columns of channel c of y, of `size` rows and columns. */
+typedef struct {
+    fc_array y;
+    ptrdiff_t channels, stride[2], size[2];
+} fc_merge;
+
+/* A stride-1 convolution in a plane whose outputs are merged; FC_BAD_GEOMETRY if that does not suit.
+ * *finite tells whether no output is infinite or NaN, nor so large that their sum is. */
+fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
+                         ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge,
+                         int *finite);
 
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);

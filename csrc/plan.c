@@ -129,44 +129,79 @@ static void plan_work(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan)
         fc_chunk_channels(g->G, g->OC / g->G, g->C / g->G * fc_volume(g->kernel),
                           (ptrdiff_t)(fc_chunk_bytes() / t->itemsize), plan->oc_panel,
                           &plan->group_chunk, &plan->oc_chunk);
-    plan_tasks(g, t, plan);
+    if (!plan->shifted)
+        plan_tasks(g, t, plan);
     plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
-    plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) +
+    plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
 }
 
-fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
-                       fc_conv_plan *plan) {
+/* The tile, the blocks of the sum, and whether the image is packed. */
+static fc_status plan_layout(const fc_conv *g, const fc_kernels *t, int channels_last, int swapped,
+                             int merged, fc_conv_plan *plan) {
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
-    const fc_kernels *t = fc_table(dtype);
     plan->multiply_adds = fc_multiply_adds(g);
     plan->threads = fc_threads_for(plan->multiply_adds);
-    plan->swapped = prefers_swapped(g, t, channels_last, weight_row);
+    plan->merged = merged;
+    plan->swapped = swapped;
     plan_tile(g, t, channels_last, plan);
-    plan->weights = weights_are_direct(t, weight_row, plan) ? FC_WEIGHTS_DIRECT
-                    : weights_fit_tasks(g, t, plan)         ? FC_WEIGHTS_IN_TASKS
-                                                            : FC_WEIGHTS_PACKED;
+    fc_plan_shifted(g, t, plan);
+    if (swapped && plan->shifted) { /* the sum is cut for the tile in use */
+        plan->swapped = 0;
+        plan_tile(g, t, channels_last, plan);
+        fc_plan_shifted(g, t, plan);
+    }
+    return merged && !plan->shifted ? FC_BAD_GEOMETRY : FC_OK;
+}
+
+static fc_status plan_call(const fc_conv *g, fc_dtype dtype, int channels_last,
+                           ptrdiff_t weight_row, int merged, fc_conv_plan *plan) {
+    const fc_kernels *t = fc_table(dtype);
+    const int swapped = prefers_swapped(g, t, channels_last, weight_row);
+    const fc_status status = plan_layout(g, t, channels_last, swapped, merged, plan);
+    if (status)
+        return status;
+    plan->weights = weights_are_direct(t, weight_row, plan)           ? FC_WEIGHTS_DIRECT
+                    : !plan->shifted && weights_fit_tasks(g, t, plan) ? FC_WEIGHTS_IN_TASKS
+                                                                      : FC_WEIGHTS_PACKED;
     plan_work(g, t, plan);
     return FC_OK;
 }
 
+fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
+                       fc_conv_plan *plan) {
+    return plan_call(g, dtype, channels_last, weight_row, 0, plan);
+}
+
+fc_status fc_plan_merged(const fc_conv *g, fc_dtype dtype, ptrdiff_t weight_row,
+                         fc_conv_plan *plan) {
+    return plan_call(g, dtype, 0, weight_row, 1, plan);
+}
+
 fc_form fc_gemm_form(const fc_conv *g, fc_dtype dtype, int channels_last) {
-    return prefers_swapped(g, fc_table(dtype), channels_last, 0) ? FC_FORM_VECTORS : FC_FORM_PANELS;
+    const fc_kernels *t = fc_table(dtype);
+    fc_conv_plan plan;
+    const int swapped = prefers_swapped(g, t, channels_last, 0);
+    return plan_layout(g, t, channels_last, swapped, 0, &plan) == FC_OK && plan.swapped
+               ? FC_FORM_VECTORS
+               : FC_FORM_PANELS;
 }
 
 fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, fc_form form,
                            fc_conv_plan *plan) {
-    const fc_status status = fc_conv_check(g);
+    const fc_kernels *t = fc_table(dtype);
+    const int swapped = form == FC_FORM_VECTORS;
+    const fc_status status = plan_layout(g, t, channels_last, swapped, 0, plan);
     if (status)
         return status;
-    const fc_kernels *t = fc_table(dtype);
-    plan->multiply_adds = fc_multiply_adds(g);
-    plan->threads = fc_threads_for(plan->multiply_adds);
-    plan->swapped = form == FC_FORM_VECTORS;
+    if (swapped && !plan->swapped) { /* the filters say how they are read */
+        plan->swapped = 1;
+        plan->shifted = 0;
+        plan_tile(g, t, channels_last, plan);
+    }
     plan->weights = FC_WEIGHTS_PREPARED;
-    plan_tile(g, t, channels_last, plan);
     plan_work(g, t, plan);
     return FC_OK;
 }
@@ -208,8 +243,14 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
 }
 
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
+    if (plan->shifted)
+        return fc_shifted_bytes(plan, itemsize);
     const ptrdiff_t pixels = plan->swapped ? plan->image_pitch : plan->pixel_block;
     return fc_align((size_t)(pixels * plan->channel_block * plan->tap_block) * itemsize);
+}
+
+size_t fc_offsets_bytes(const fc_conv *g, const fc_conv_plan *plan) {
+    return plan->shifted ? fc_align((size_t)fc_volume(g->kernel) * sizeof(ptrdiff_t)) : 0;
 }
 
 size_t fc_segments_bytes(const fc_conv_plan *plan) {
@@ -228,5 +269,8 @@ size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize) {
     const size_t tiles = fc_align((size_t)(plan->pixel_block * plan->oc_block) * itemsize);
     return fc_image_bytes(plan, itemsize) + fc_segments_bytes(plan) +
-           fc_panel_bytes(plan, itemsize) + (plan->tiles_in_scratch ? tiles : 0);
+           fc_panel_bytes(plan, itemsize) +
+           (plan->merged             ? fc_merged_bytes(plan, itemsize)
+            : plan->tiles_in_scratch ? tiles
+                                     : 0);
 }

@@ -20,9 +20,21 @@ fc_sum_block fc_sum_block_at(const fc_conv *g, const fc_conv_plan *plan, ptrdiff
 /* Channels that `ocs` take up when packed: whole panels if they are the vectors. */
 ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs);
 
+/* Vector FMAs of the tiles for one vector of outputs and one step of the sum. */
+double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel);
+/* Decides whether reading the image through shifted pointers is cheaper than packing panels, for a plan
+ * whose tile and blocks of the sum stand, and if so sets its blocks: conv_shifted.c. */
+void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan);
+/* The plan of fc_conv_merged; FC_BAD_GEOMETRY if it does not suit. */
+fc_status fc_plan_merged(const fc_conv *g, fc_dtype dtype, ptrdiff_t weight_row,
+                         fc_conv_plan *plan);
+size_t fc_merged_bytes(const fc_conv_plan *plan, size_t itemsize);
+size_t fc_shifted_bytes(const fc_conv_plan *plan, size_t itemsize);
+
 size_t fc_bias_bytes(const fc_conv *g, size_t itemsize);
 size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize);
+size_t fc_offsets_bytes(const fc_conv *g, const fc_conv_plan *plan);
 size_t fc_segments_bytes(const fc_conv_plan *plan);
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_slot_bytes(const fc_conv_plan *plan, size_t itemsize);

@@ -138,6 +138,12 @@ static const conv_case conv_cases[] = {
      {1, 2, 3, 1, {1, 9, 12}, FLAT(3), {0}, CUBE(1), CUBE(1), {0, -1, -2}},
      {0, 3, 0}},
     {"3x3 of blocks", {3, 4, 9, 1, {1, 37, 41}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(0)},
+    {"stem", {2, 3, 10, 1, {1, 23, 70}, FLAT(7), {0}, FLAT(2), CUBE(1), PAD(3)}, PAD(3)},
+    {"stem of uneven strides",
+     {1, 2, 9, 1, {1, 11, 150}, {1, 4, 11}, {0}, {1, 3, 4}, CUBE(1), PAD(2)},
+     {0, 1, 4}},
+    {"stem in groups", {1, 4, 6, 2, {1, 9, 17}, FLAT(3), {0}, FLAT(2), CUBE(1), PAD(1)}, PAD(2)},
+    {"tiles side by side", {2, 3, 5, 1, {1, 8, 12}, {1, 2, 4}, {0}, {1, 2, 4}, CUBE(1), {0}}, {0}},
     {"many tasks", {2, 8, 24, 1, {1, 19, 21}, FLAT(3), {0}, CUBE(1), CUBE(1), PAD(1)}, PAD(1)},
 };
 
@@ -535,12 +541,15 @@ static void check_refusals(fc_dtype dtype) {
     }
 }
 
-/* The weight gradient turns a padded image to channels last: its size must not wrap around. */
-static void check_workspace(fc_dtype dtype) {
+/* With fewer filters than fill a vector's half the weight gradient turns a padded image to channels
+ * last: its size must not wrap around. */
+static void check_workspace(const fc_kernels *t, fc_dtype dtype) {
     const ptrdiff_t huge = (ptrdiff_t)1 << 29;
     const fc_array none = {0};
     const fc_conv g = {
-        1, 64, 8, 1, {1, 8, 8}, FLAT(2), CUBE(1), CUBE(1), FLAT(huge - 1), PAD(huge / 2 - 4)};
+        1, 64, 1, 1, {1, 8, 8}, FLAT(2), CUBE(1), CUBE(1), FLAT(huge - 1), PAD(huge / 2 - 4)};
+    if (t->lanes < 2)
+        return;
     const fc_status status = fc_conv_weight_grad(&g, dtype, FC_AUTO, &none, &none, &none);
     expect(status == FC_OVERFLOW, "a workspace of 2^64 bytes: %s", fc_status_message(status));
 }
@@ -550,5 +559,5 @@ void check_drivers(fc_dtype dtype) {
     check_convolutions(t, dtype);
     check_pools(t, dtype);
     check_refusals(dtype);
-    check_workspace(dtype);
+    check_workspace(t, dtype);
 }

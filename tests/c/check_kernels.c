@@ -20,6 +20,7 @@ void check_kernels(const fc_kernels *t) {
 typedef struct {
     ptrdiff_t k_outer, k_inner, b_step, b_row, ldc_gap;
     int a_kind;
+    const ptrdiff_t *b_at;
 } tile_shape;
 
 /* c[m][n] before, its sum and the sum of the absolute values that bounds the rounding error. */
@@ -33,8 +34,9 @@ static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m,
     for (ptrdiff_t row = 0; row < tile->k_outer; row++)
         for (ptrdiff_t k = 0; k < tile->k_inner; k++) {
             const ptrdiff_t step = (row * tile->k_inner + k) * tile->a_step + row * tile->a_skip;
+            const ptrdiff_t place = tile->b_at ? tile->b_at[k] : k * tile->b_step;
             const double product = get(t, tile->a, step + m * tile->a_row) *
-                                   get(t, tile->b, row * tile->b_row + k * tile->b_step + n);
+                                   get(t, tile->b, row * tile->b_row + place + n);
             *sum += product;
             *magnitude += fabs(product);
         }
@@ -45,12 +47,15 @@ static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m,
 static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shape) {
     const ptrdiff_t n = tile.vectors * t->lanes, terms = shape->k_outer * shape->k_inner;
     const ptrdiff_t ldc = n + shape->ldc_gap, c_count = (tile.m - 1) * ldc + n;
-    const ptrdiff_t b_count =
-        terms ? (shape->k_outer - 1) * shape->b_row + (shape->k_inner - 1) * shape->b_step + n : 0;
+    ptrdiff_t reach = (shape->k_inner - 1) * shape->b_step;
+    for (ptrdiff_t k = 0; shape->b_at && k < shape->k_inner; k++)
+        reach = FC_MAX(k ? reach : 0, shape->b_at[k]);
+    const ptrdiff_t b_count = terms ? (shape->k_outer - 1) * shape->b_row + reach + n : 0;
     tile.k_outer = shape->k_outer;
     tile.k_inner = shape->k_inner;
     tile.b_step = shape->b_step;
     tile.b_row = shape->b_row;
+    tile.b_at = shape->b_at;
     tile.ldc = ldc;
     /* a packed panel, rows as they stand, and columns of a wider matrix */
     const ptrdiff_t a_strides[][2] = {{1, tile.m}, {terms + 2, 1}, {1, tile.m + 3}};
@@ -58,8 +63,8 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
     tile.a_step = a_strides[shape->a_kind][1];
     tile.a_skip = shape->k_outer > 1 ? shape->a_kind : 0;
     const ptrdiff_t skipped = (shape->k_outer - 1) * tile.a_skip;
-    const ptrdiff_t reach = (terms - 1) * tile.a_step + skipped + (tile.m - 1) * tile.a_row;
-    tile.a = take_random(t, terms ? reach + 1 : 0);
+    const ptrdiff_t a_reach = (terms - 1) * tile.a_step + skipped + (tile.m - 1) * tile.a_row;
+    tile.a = take_random(t, terms ? a_reach + 1 : 0);
     tile.b = take_random(t, b_count);
     if (tile.init == FC_INIT_BIAS || tile.init == FC_INIT_BIAS_COLUMNS)
         tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
@@ -117,11 +122,14 @@ static void check_tile_nan(const fc_kernels *t) {
 }
 
 void check_gemm_tile(const fc_kernels *t) {
+    static const ptrdiff_t places[] = {3, 0, 17, 4, 4, 29};
     const tile_shape shapes[] = {
-        {1, 1, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 0}, {1, 8, t->nr, 0, 5, 1},
-        {1, 5, 1, 0, 1, 2},     {3, 5, 1, 11, 0, 1},     {2, 7, 3, 30, 3, 1},
-        {4, 1, 0, t->nr, 0, 2}, {1, 0, t->nr, 0, 0, 0},  {0, 3, t->nr, 0, 0, 1},
-        {2, 3, t->nr, 0, 0, 0}, {1, 37, t->nr, 0, 0, 1}, {1, 19, t->nr, 0, 0, 2},
+        {1, 1, t->nr, 0, 0, 0, NULL}, {1, 37, t->nr, 0, 0, 0, NULL}, {1, 8, t->nr, 0, 5, 1, NULL},
+        {1, 5, 1, 0, 1, 2, NULL},     {3, 5, 1, 11, 0, 1, NULL},     {2, 7, 3, 30, 3, 1, NULL},
+        {4, 1, 0, t->nr, 0, 2, NULL}, {1, 0, t->nr, 0, 0, 0, NULL},  {0, 3, t->nr, 0, 0, 1, NULL},
+        {2, 3, t->nr, 0, 0, 0, NULL}, {1, 37, t->nr, 0, 0, 1, NULL}, {1, 19, t->nr, 0, 0, 2, NULL},
+        {1, 6, 0, 0, 0, 0, places},   {3, 5, 0, 23, 2, 1, places},   {5, 1, 0, 7, 0, 2, places},
+        {2, 0, 0, 3, 0, 0, places},
     };
     for (ptrdiff_t m = 1; m <= t->mr; m++)
         for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
