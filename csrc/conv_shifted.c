@@ -156,9 +156,12 @@ static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_p
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
     const ptrdiff_t taps = fc_volume(g->kernel);
     /* the estimates are not good enough for less than a twentieth */
-    double best = plan->merged ? HUGE_VAL : 0.95 * packed_cost(g, t, plan);
-    fc_conv_plan trial = *plan;
+    const double packed = packed_cost(g, t, plan);
+    const double sum = (double)(g->C / g->G) * (double)taps;
+    double best = plan->merged ? HUGE_VAL : 0.95 * packed;
     plan->shifted = 0;
+    plan->cost = packed * sum;
+    fc_conv_plan trial = *plan;
     /* a row of outputs and all that its taps meet; also keeps the sums below from overflowing */
     const double extent = ((double)g->stride[1] + (double)reach(g, 1)) *
                           ((double)g->out[2] * (double)g->stride[2] + (double)reach(g, 2));
@@ -178,6 +181,7 @@ void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) 
         if (cost < best) {
             best = cost;
             *plan = trial;
+            plan->cost = cost * sum;
         }
     }
 }

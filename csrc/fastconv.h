@@ -87,6 +87,7 @@ typedef struct {
     int threads;            /* slots of scratch memory, at most that many threads */
     size_t workspace_bytes; /* scratch memory of the call, all threads together */
     double multiply_adds;
+    double cost; /* estimate, in vector FMAs */
 } fc_conv_plan;
 
 /* weight_row: elements from one filter to the next where each is one run of elements [C/G][KD][KH]
@@ -111,8 +112,8 @@ fc_status fc_bias_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy, con
  * dilation, one plane. */
 int fc_winograd_suits(const fc_conv *g);
 
-/* What FC_AUTO takes, and why: estimated costs in vector FMAs, below 0 where an algorithm does not
- * suit. Depthwise convolutions have a kernel of their own under FC_GEMM's name. */
+/* What FC_AUTO takes, and why: estimated costs in vector FMAs, below 0 where Winograd's algorithm does not
+ * suit and there is no choice. Depthwise convolutions have a kernel of their own under FC_GEMM's name. */
 typedef struct {
     fc_algo algo;
     int depthwise;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * When Winograd's algorithm can compute a convolution, when it should, and with which blocking. No
  * state, no clock. */
+#include <math.h>
+
 #include "plan.h"
 
 enum { POSITIONS = FC_WINO_POSITIONS, MOST_TILES = 64, LEAST_CHANNELS = 24 };
@@ -193,11 +195,21 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
 /* Costs in vector FMAs, the unit in which the tile works; the factors are measured (docs/performance.md)
  * and hold for all instruction sets within what the choice needs: what is not product is vector
  * operations, too. */
-static double gemm_cost(const fc_conv *g, const fc_kernels *t) {
-    const double sum = (double)(g->C / g->G) * (double)fc_volume(g->kernel);
-    const double vectors = (double)fc_ceil_div(g->N * fc_volume(g->out), t->lanes);
-    const double products = 1.06 * (double)(g->OC / g->G), packing = 14;
-    return (double)g->G * sum * vectors * (products + packing);
+static double gemm_cost(const fc_conv *g, fc_dtype dtype) {
+    fc_conv_plan plan;
+    const ptrdiff_t weight_row = g->C / g->G * fc_volume(g->kernel);
+    return fc_plan_conv(g, dtype, 0, weight_row, &plan) == FC_OK ? plan.cost : HUGE_VAL;
+}
+
+/* What the threads do while they wait for each other, 8 us at 7.6 G FMAs/s, each time that they meet
+ * and would not for the GEMM. */
+static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
+    const ptrdiff_t bands = fc_ceil_div(FC_MAX(1, g->N * plan->tile_rows), plan->band_rows);
+    const ptrdiff_t chunks = fc_ceil_div(g->OC / g->G, plan->oc_chunk);
+    const ptrdiff_t u = plan->u_in_tasks || plan->prepared ? 0 : 1;
+    const ptrdiff_t meetings =
+        g->G * chunks * (plan->own_bands || plan->own_v ? 1 + u : 2 * bands + u) - 1;
+    return plan->threads > 1 ? 60e3 * (double)(meetings * plan->threads) : 0;
 }
 
 /* Vector FMAs in the time that an element of U takes to come from memory, where it was made before the
@@ -218,17 +230,20 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     const double panels = (double)fc_ceil_div(g->OC / g->G, plan->oc_panel) *
                           (double)fc_ceil_div(plan->oc_panel, t->lanes);
     const double weights = plan->prepared ? 0 : 400 * channels * panels;
+    const double images = plan->own_v ? plan->threads : 1;
     return (double)g->G * (product * POSITIONS * channels * ocs +
-                           row_vectors * (300 * channels + 500 * ocs) + weights);
+                           row_vectors * (300 * channels * images + 500 * ocs) + weights) +
+           meeting_cost(g, plan);
 }
 
 fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     const fc_kernels *t = fc_table(dtype);
-    fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g), .winograd_cost = -1};
+    fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g)};
+    choice.gemm_cost = choice.winograd_cost = -1;
     fc_wino_plan plan;
-    choice.gemm_cost = gemm_cost(g, t);
     if (fc_plan_winograd(g, dtype, prepared, &plan) != FC_OK)
         return choice;
+    choice.gemm_cost = gemm_cost(g, dtype);
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;
     choice.tile_outputs = plan.m;

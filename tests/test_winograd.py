@@ -1,8 +1,7 @@
 """Winograd's algorithm: right on every geometry it takes, refused elsewhere, and precise."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
