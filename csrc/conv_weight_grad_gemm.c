@@ -17,27 +17,9 @@
  * add to the same element. */
 #include <string.h>
 
-#include "conv_job.h"
+#include "weight_grad_gemm.h"
 
-typedef struct {
-    fc_conv g;
-    fc_conv_job image; /* packs x; its plan has the blocks of k and the pitch */
-    fc_array dy, dw;
-    const fc_kernels *t;
-    ptrdiff_t itemsize, taps, sum, ocg, pixels;
-    int threads, parts, dy_dense, dw_dense;
-    int shifted, store_at_once;
-    ptrdiff_t blocks, block_rows; /* of k, and the most rows of one */
-    ptrdiff_t chunk, band, part;  /* pixels */
-    ptrdiff_t x_cols;             /* shifted: of a packed row of x */
-    ptrdiff_t group_chunk, oc_chunk;
-    size_t acc_bytes, dyt_bytes, segment_bytes, slot_bytes;
-    /* at work: */
-    ptrdiff_t first_group, groups, first_oc, ocs, panels;
-    ptrdiff_t first_pixel, band_pixels;
-    int fresh; /* the first band: sums start at zero */
-    char *acc, *dyt, *slots;
-} grad_job;
+typedef fc_weight_grad_job grad_job;
 
 /* ---- panels of output channels ------------------------------------------------------------- */
 
@@ -193,11 +175,6 @@ static void multiply_cols(const grad_job *job, const packed_block *p) {
     }
 }
 
-/* Rows of x that `lines` neighbouring rows of outputs see. */
-static ptrdiff_t rows_seen(const fc_conv *g, ptrdiff_t lines) {
-    return (lines - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
-}
-
 /* The packed rows of x, strip after strip, for one tap of some channels. A strip is what the chunk has
  * of one image. */
 static void multiply_strips(const grad_job *job, const packed_block *p, fc_tile *tile,
@@ -212,7 +189,7 @@ static void multiply_strips(const grad_job *job, const packed_block *p, fc_tile 
         tile->a = a;
         tile->b = first_b + line * tile->b_row * job->itemsize;
         job->t->gemm_tile(tile);
-        a += rows_seen(g, tile->k_outer) * job->x_cols * job->itemsize;
+        a += fc_rows_seen(g, tile->k_outer) * job->x_cols * job->itemsize;
     }
     tile->b = first_b;
 }
@@ -250,7 +227,7 @@ static ptrdiff_t find_rows(const grad_job *job, ptrdiff_t pixel, ptrdiff_t count
     ptrdiff_t used = 0, line = pixel / out[2], lines;
     for (const ptrdiff_t last = (pixel + count) / out[2]; line < last; line += lines) {
         lines = FC_MIN(last - line, out[1] - line % out[1]);
-        const ptrdiff_t rows = rows_seen(&job->g, lines);
+        const ptrdiff_t rows = fc_rows_seen(&job->g, lines);
         for (ptrdiff_t row = 0; row < rows; row++, used++)
             segments[used] = (fc_segment){
                 .lane = used * job->x_cols,
@@ -305,113 +282,7 @@ static void sum_part(void *context, ptrdiff_t part, int slot) {
     }
 }
 
-/* ---- planning and the call ----------------------------------------------------------------- */
-
-/* Rows of cols in a block, about: dyt is read once for each block. */
-enum { BLOCK_ROWS = 256, SHIFTED_ROWS = 1024 };
-
-/* Most pixels packed at a time; longer sums bring nothing. */
-enum { CHUNK_PIXELS = 1024 };
-
-/* Of dy turned at a time, about. */
-enum { BAND_BYTES = 8 << 20 };
-
-/* Below them shifted rows would be multiplied in tiles too narrow, or row ends cost too much. */
-enum { MIN_CHANNELS = 8, MIN_COLUMNS = 8 };
-
-static void plan_blocks(grad_job *job) {
-    const ptrdiff_t channels = job->g.C / job->g.G;
-    ptrdiff_t blocks = fc_ceil_div(job->sum, job->shifted ? SHIFTED_ROWS : BLOCK_ROWS);
-    if (job->parts == 1 && job->threads > 1) /* tasks to share out evenly */
-        blocks = fc_round_up(blocks, 2 * job->threads);
-    const ptrdiff_t rows = fc_ceil_div(job->sum, blocks);
-    fc_conv_plan *plan = &job->image.plan;
-    plan->swapped = 1; /* nothing is filled up behind the last pixel */
-    plan->tap_block = job->shifted || job->taps <= 2 * BLOCK_ROWS ? job->taps : BLOCK_ROWS;
-    plan->channel_block =
-        plan->tap_block < job->taps ? 1 : fc_even_part(channels, FC_MAX(1, rows / job->taps));
-    job->block_rows = plan->channel_block * plan->tap_block;
-    job->blocks = fc_sum_blocks(&job->g, plan);
-}
-
-/* Half the second-level cache for what is packed at a time. */
-static void plan_pixels(grad_job *job) {
-    const fc_conv *g = &job->g;
-    const ptrdiff_t half = (ptrdiff_t)fc_cpu_caches()->l2 / 2 / job->itemsize;
-    const ptrdiff_t ocs = fc_round_up(job->oc_chunk, job->t->lanes) * job->group_chunk;
-    const ptrdiff_t rows = job->shifted ? job->image.plan.channel_block : job->block_rows;
-    const ptrdiff_t beside = job->parts > 1 ? ocs : 0;
-    const ptrdiff_t budget = BAND_BYTES / job->itemsize;
-    const ptrdiff_t fit = FC_MIN(half / (rows + beside), budget / ocs);
-    const ptrdiff_t chunk = FC_MAX(128, FC_MIN(CHUNK_PIXELS, fit));
-    job->part = FC_MAX(1, fc_ceil_div(job->pixels, job->parts));
-    ptrdiff_t pitch, segments;
-    if (job->shifted) {
-        job->part = fc_round_up(job->part, g->out[2]);
-        const ptrdiff_t lines = fc_even_part(job->part / g->out[2], FC_MAX(1, chunk / g->out[2]));
-        const ptrdiff_t strips = FC_MIN(lines, lines / g->out[1] + 2);
-        job->chunk = lines * g->out[2];
-        segments = lines * g->stride[1] + strips * rows_seen(g, 1);
-        pitch = segments * job->x_cols;
-    } else {
-        pitch = segments = job->chunk = fc_even_part(job->part, chunk);
-    }
-    job->parts = (int)FC_MAX(1, fc_ceil_div(job->pixels, job->part)); /* none without a pixel */
-    const ptrdiff_t most = budget / (ocs * job->chunk);
-    job->band = job->parts > 1 ? job->chunk : FC_MAX(1, most) * job->chunk;
-    job->band = FC_MIN(job->band, job->part);
-    job->image.plan.image_pitch = fc_spread(pitch, job->t->itemsize);
-    job->acc_bytes = fc_align((size_t)(ocs * job->sum * job->itemsize));
-    job->dyt_bytes = fc_align((size_t)(ocs * job->band * job->itemsize));
-    job->segment_bytes = fc_align((size_t)segments * sizeof(fc_segment));
-    job->slot_bytes =
-        job->segment_bytes + fc_align((size_t)(rows * job->image.plan.image_pitch * job->itemsize));
-}
-
-/* Whether rows of x are packed once for all taps: at stride 1, where that is less than the columns and
- * rows are long enough for the tile's inner loop. */
-static void plan_shifts(grad_job *job) {
-    const fc_conv *g = &job->g;
-    const ptrdiff_t lines = FC_MIN(g->out[1], FC_MAX(1, CHUNK_PIXELS / 2 / g->out[2]));
-    job->x_cols = g->out[2] + (g->kernel[2] - 1) * g->dilation[2];
-    job->shifted = g->stride[2] == 1 && g->kernel[0] == 1 && job->taps > 1 &&
-                   g->C / g->G >= MIN_CHANNELS && g->out[2] >= MIN_COLUMNS &&
-                   g->out[2] <= FC_MIN(CHUNK_PIXELS, BAND_BYTES / job->itemsize / g->OC) &&
-                   g->dilation[2] <= g->out[2] / 2 && rows_seen(g, lines) <= g->kernel[1] * lines;
-    job->image.g = job->g;
-    if (!job->shifted)
-        return;
-    for (int axis = 1; axis < FC_SPATIAL; axis++)
-        job->image.g.kernel[axis] = job->image.g.stride[axis] = job->image.g.dilation[axis] = 1;
-}
-
-/* Each thread sums its own pixels where dw fits half its second-level cache, and there are enough. */
-static int plan_parts(const grad_job *job) {
-    const size_t bytes = (size_t)job->g.G * (size_t)job->sum *
-                         (size_t)fc_round_up(job->ocg, job->t->lanes) * job->t->itemsize;
-    return bytes <= fc_cpu_caches()->l2 / 2 && job->pixels >= 128 * job->threads ? job->threads : 1;
-}
-
-static void plan_job(grad_job *job) {
-    const fc_conv *g = &job->g;
-    job->itemsize = (ptrdiff_t)job->t->itemsize;
-    job->taps = fc_volume(g->kernel);
-    job->sum = g->C / g->G * job->taps;
-    job->ocg = g->OC / g->G;
-    job->pixels = g->N * fc_volume(g->out);
-    job->threads = fc_threads_for(fc_multiply_adds(g));
-    job->parts = plan_parts(job);
-    job->store_at_once = job->parts == 1;
-    plan_shifts(job);
-    plan_blocks(job);
-    fc_chunk_channels(g->G, fc_round_up(job->ocg, job->t->lanes), FC_MAX(job->sum, BLOCK_ROWS),
-                      (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->t->nr, &job->group_chunk,
-                      &job->oc_chunk);
-    job->oc_chunk = FC_MIN(job->oc_chunk, job->ocg);
-    plan_pixels(job);
-    job->dy_dense = fc_is_dense(&job->dy, g->out);
-    job->dw_dense = fc_weights_are_dense(g, &job->dw);
-}
+/* ---- the call ------------------------------------------------------------------------------ */
 
 static void run_chunk(grad_job *job) {
     job->panels = fc_ceil_div(job->ocs, job->t->nr);
@@ -442,7 +313,7 @@ fc_status fc_gemm_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *
                     .dy = *dy,
                     .dw = *dw,
                     .t = fc_table(dtype)};
-    plan_job(&job);
+    fc_plan_weight_grad(&job);
     const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
     fc_array_bounds(x, size, job.t->itemsize, &job.image.x_begin, &job.image.x_end);
     const size_t slots = (size_t)FC_MAX(job.threads, job.parts) * job.slot_bytes;

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The weight gradient as a GEMM, at work: what its plan and its driver share. */
+#ifndef FASTCONV_WEIGHT_GRAD_GEMM_H
+#define FASTCONV_WEIGHT_GRAD_GEMM_H
+
+#include "conv_job.h"
+
+typedef struct {
+    fc_conv g;
+    fc_conv_job image; /* packs x; its plan has the blocks of k and the pitch */
+    fc_array dy, dw;
+    const fc_kernels *t;
+    ptrdiff_t itemsize, taps, sum, ocg, pixels;
+    int threads, parts, dy_dense, dw_dense;
+    int shifted, store_at_once;
+    ptrdiff_t blocks, block_rows; /* of k, and the most rows of one */
+    ptrdiff_t chunk, band, part;  /* pixels */
+    ptrdiff_t x_cols;             /* shifted: of a packed row of x */
+    ptrdiff_t group_chunk, oc_chunk;
+    size_t acc_bytes, dyt_bytes, segment_bytes, slot_bytes;
+    /* at work: */
+    ptrdiff_t first_group, groups, first_oc, ocs, panels;
+    ptrdiff_t first_pixel, band_pixels;
+    int fresh; /* the first band: sums start at zero */
+    char *acc, *dyt, *slots;
+} fc_weight_grad_job;
+
+/* Rows of x that `lines` neighbouring rows of outputs see. */
+static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
+    return (lines - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
+}
+
+/* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */
+void fc_plan_weight_grad(fc_weight_grad_job *job);
+
+#endif
