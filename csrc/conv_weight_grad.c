@@ -351,13 +351,13 @@ static void fill_zero(const grad_job *job) {
     static const double zero = 0;
     const ptrdiff_t *kernel = job->g.kernel, *stride = job->dw.stride;
     for (ptrdiff_t oc = 0; oc < job->g.OC; oc++)
-        for (ptrdiff_t c = 0; c < job->cg; c++)
+        for (ptrdiff_t c = 0; c < job->g.C / job->g.G; c++)
             for (ptrdiff_t kd = 0; kd < kernel[0]; kd++) {
                 const fc_copy copy = {.rows = kernel[1],
                                       .cols = kernel[2],
                                       .src = &zero,
                                       .dst = fc_at(&job->dw, job->t->itemsize, oc, c) +
-                                             kd * stride[2] * job->itemsize,
+                                             kd * stride[2] * (ptrdiff_t)job->t->itemsize,
                                       .dst_row = stride[3],
                                       .dst_col = stride[4]};
                 job->t->copy_2d(&copy);
@@ -369,6 +369,33 @@ static int takes_winograd(const fc_conv *g, fc_dtype dtype, fc_algo algo) {
     if (g->N == 0 || algo == FC_GEMM)
         return 0;
     return algo == FC_WINOGRAD ? fc_winograd_grad_suits(g) : fc_winograd_grad_pays(g, dtype);
+}
+
+/* The whole sum, few filters: x read through shifted pointers. */
+static fc_status run_shifted(grad_job *job) {
+    const fc_conv *g = &job->g;
+    const fc_status status = plan_job(job);
+    if (status)
+        return status;
+    /* a panel of columns may be read past the last unit's end */
+    const size_t slack = (size_t)(job->t->nr * job->itemsize);
+    const size_t xt = fc_align((size_t)(job->band_units * job->x_unit * job->itemsize) + slack);
+    const size_t dyt = fc_align((size_t)(job->band_units * job->dy_unit * job->itemsize));
+    job->xt = fc_workspace_acquire(xt + dyt + acc_bytes(job));
+    if (!job->xt)
+        return FC_NO_MEMORY;
+    memset(job->xt + xt - slack - 64, 0, slack + 64);
+    job->dyt = job->xt + xt;
+    job->acc = job->dyt + dyt;
+    for (job->first_group = 0; job->first_group < g->G; job->first_group += job->group_chunk) {
+        job->groups = FC_MIN(job->group_chunk, g->G - job->first_group);
+        for (job->first_oc = 0; job->first_oc < job->ocg; job->first_oc += job->oc_chunk) {
+            job->ocs = FC_MIN(job->oc_chunk, job->ocg - job->first_oc);
+            run_chunk(job);
+        }
+    }
+    fc_workspace_release(job->xt);
+    return FC_OK;
 }
 
 fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
@@ -383,34 +410,17 @@ fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, co
     if (fc_is_depthwise(g))
         return fc_depthwise_weight_grad(&job.g, dtype, dy, x, dw);
     fc_flatten_pointwise(&job.g, &job.x, &job.dy);
-    /* the product has filters along its vectors: too few would waste them, though for single taps
-     * all else is cheaper still */
-    if (g->N > 0 && (fc_volume(g->kernel) == 1 || 2 * (g->OC / g->G) > job.t->lanes))
-        return fc_gemm_weight_grad(&job.g, dtype, &job.dy, &job.x, dw);
-    status = plan_job(&job);
-    if (status)
-        return status;
     if (g->N == 0) {
         fill_zero(&job);
         return FC_OK;
     }
-    /* a panel of columns may be read past the last unit's end */
-    const size_t slack = (size_t)(job.t->nr * job.itemsize);
-    const size_t xt = fc_align((size_t)(job.band_units * job.x_unit * job.itemsize) + slack);
-    const size_t dyt = fc_align((size_t)(job.band_units * job.dy_unit * job.itemsize));
-    job.xt = fc_workspace_acquire(xt + dyt + acc_bytes(&job));
-    if (!job.xt)
-        return FC_NO_MEMORY;
-    memset(job.xt + xt - slack - 64, 0, slack + 64);
-    job.dyt = job.xt + xt;
-    job.acc = job.dyt + dyt;
-    for (job.first_group = 0; job.first_group < g->G; job.first_group += job.group_chunk) {
-        job.groups = FC_MIN(job.group_chunk, g->G - job.first_group);
-        for (job.first_oc = 0; job.first_oc < job.ocg; job.first_oc += job.oc_chunk) {
-            job.ocs = FC_MIN(job.oc_chunk, job.ocg - job.first_oc);
-            run_chunk(&job);
-        }
+    /* the product has filters along its vectors: too few would waste them, though for single taps
+     * all else is cheaper still */
+    if (fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= job.t->lanes) {
+        status = run_shifted(&job);
+        /* a padded image may be too large to turn; the product never holds all of it */
+        if (status != FC_NO_MEMORY && status != FC_OVERFLOW)
+            return status;
     }
-    fc_workspace_release(job.xt);
-    return FC_OK;
+    return fc_gemm_weight_grad(&job.g, dtype, &job.dy, &job.x, dw);
 }

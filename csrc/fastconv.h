@@ -200,6 +200,12 @@ fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind ki
 fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const fc_array *index,
                     const fc_array *dx);
 
+/* ---- activation ------------------------------------------------------------------------ */
+
+/* n neighbouring elements: y = max(x, 0), NaN kept; dx = dy where x is not 0 or less, else 0. */
+void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y);
+void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx);
+
 /* ---- machine ---------------------------------------------------------------------------- */
 
 typedef struct {

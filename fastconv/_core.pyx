@@ -108,6 +108,8 @@ cdef extern from "fastconv.h" nogil:
                                    const fc_array *dy, const fc_array *dx)
     fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
                         const fc_array *index, const fc_array *dx)
+    void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y)
+    void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx)
     ctypedef struct fc_feature:
         const char *name
         int available
@@ -447,6 +449,34 @@ def col2im(Conv g, cols):
         status = fc_col2im(&g.c, cv.dtype, cv.array.data, &xv.array)
     _raise_status(status, g.geometry)
     return x
+
+
+cdef View _flat(object array, tuple shape, bint writable=False):
+    cdef View view = _open(array, shape, writable)
+    view.dtype = _dtype_of(view)
+    return view
+
+
+def relu(x):
+    """max(x, 0) of a contiguous array of one axis."""
+    cdef View xv = _flat(x, x.shape)
+    y = _empty(x.shape, _dtype_object(xv))
+    cdef View yv = _flat(y, x.shape, True)
+    with nogil:
+        fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, yv.array.data)
+    return y
+
+
+def relu_grad(dy, x):
+    """dy where x is not 0 or less, else 0; contiguous arrays of one axis."""
+    cdef View dyv = _flat(dy, x.shape), xv = _flat(x, x.shape)
+    _same_dtype(dyv, xv)
+    dx = _empty(x.shape, _dtype_object(dyv))
+    cdef View dxv = _flat(dx, x.shape, True)
+    with nogil:
+        fc_relu_grad(
+            dyv.dtype, dyv.buffer.shape[0], dyv.array.data, xv.array.data, dxv.array.data)
+    return dx
 
 
 def conv_plan(Conv g, dtype):

@@ -143,7 +143,7 @@ static inline FC_INLINE void FC_(store_i32_part)(int32_t *p, IVEC v, ptrdiff_t n
 }
 
 /* max(v, 0) that keeps NaN. */
-static inline FC_INLINE VEC FC_(relu)(VEC v) {
+static inline FC_INLINE VEC FC_(relu_vec)(VEC v) {
     return FC_(select)(v < FC_(splat)(0), FC_(splat)(0), v);
 }
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from fastconv import _checks
+from fastconv import _checks, _core
 
 
 def relu(x):
     """Rectified linear unit, max(x, 0), of an array of any shape; NaN stays NaN.
+
+    The result is a new array in C order.
 
     References
     ----------
@@ -20,7 +22,7 @@ def relu(x):
     array([0., 2.])
     """
     _checks.check_arrays("relu", x=x)
-    return np.asarray(np.maximum(np.asarray(x), x.dtype.type(0)))
+    return _core.relu(np.ascontiguousarray(x).reshape(-1)).reshape(x.shape)
 
 
 def relu_backward(dy, x_or_y):
@@ -36,4 +38,5 @@ def relu_backward(dy, x_or_y):
     _checks.check_arrays("relu_backward", dy=dy, x_or_y=x_or_y)
     reason = f"x_or_y of shape {x_or_y.shape}"
     _checks.check_shape("relu_backward", "dy", dy.shape, x_or_y.shape, reason)
-    return np.where(np.asarray(x_or_y) <= 0, dy.dtype.type(0), np.asarray(dy))
+    dy, x_or_y = np.ascontiguousarray(dy), np.ascontiguousarray(x_or_y)
+    return _core.relu_grad(dy.reshape(-1), x_or_y.reshape(-1)).reshape(dy.shape)

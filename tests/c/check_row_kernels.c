@@ -278,3 +278,34 @@ void check_scatter(const fc_kernels *t) {
             for (size_t s = 0; s < sizeof strides / sizeof *strides; s++)
                 check_scattered(t, n, plane, strides[s]);
 }
+
+void check_relu(const fc_kernels *t) {
+    ptrdiff_t n;
+    for (int i = 0; (n = length_at(t, i)) >= 0; i++) {
+        void *src = take_random(t, n), *dst = take_elements(t, n);
+        if (n > 0)
+            put(t, src, below(n), NAN);
+        t->relu(n, src, dst);
+        for (ptrdiff_t j = 0; j < n; j++) {
+            const double x = get(t, src, j);
+            expect(same(get(t, dst, j), x < 0 ? 0 : x), "relu n %td: %g of %g", n, get(t, dst, j),
+                   x);
+        }
+        release();
+    }
+}
+
+void check_relu_grad(const fc_kernels *t) {
+    const double values[] = {-1, -0.0, 0.0, 2, NAN, INFINITY, -INFINITY};
+    ptrdiff_t n;
+    for (int i = 0; (n = length_at(t, i)) >= 0; i++) {
+        void *dy = take_random(t, n), *x = take_elements(t, n), *dx = take_elements(t, n);
+        for (ptrdiff_t j = 0; j < n; j++)
+            put(t, x, j, values[below(7)]);
+        t->relu_grad(n, dy, x, dx);
+        for (ptrdiff_t j = 0; j < n; j++)
+            expect(get(t, dx, j) == (get(t, x, j) <= 0 ? 0 : get(t, dy, j)),
+                   "relu_grad n %td: %g where x is %g", n, get(t, dx, j), get(t, x, j));
+        release();
+    }
+}
