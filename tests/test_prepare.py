@@ -276,7 +276,7 @@ def test_winograd_is_refused_where_it_does_not_exist():
 @pytest.mark.parametrize("x_shape", [None, X.shape])
 def test_bad_images(module, x_shape):
     p = module.prepare_conv2d(W, x_shape=x_shape)
-    out = np.empty((2, 6, 5, 7), np.float32)
+    out = np.zeros((2, 6, 5, 7), np.float32)
     for error, message, x in [
         (TypeError, "x must be a NumPy array, got list", X.tolist()),
         (TypeError, "x is float64, w is float32", X.astype(float)),
