@@ -82,10 +82,10 @@ static const char *load_filter(const depthwise_job *job, ptrdiff_t oc, char *mem
 
 static void weigh_block(const depthwise_job *job, const scratch *s, const fc_plane_block *b,
                         ptrdiff_t n, ptrdiff_t oc) {
-    const ptrdiff_t *stride = job->y.stride, at[] = {b->od, b->oh, b->ow};
+    const ptrdiff_t *stride = job->y.stride;
     char *y =
         fc_at(&job->y, job->t->itemsize, n, oc) +
-        (at[0] * stride[2] + at[1] * stride[3] + at[2] * stride[4]) * (ptrdiff_t)job->t->itemsize;
+        (b->od * stride[2] + b->oh * stride[3] + b->ow * stride[4]) * (ptrdiff_t)job->t->itemsize;
     const int direct = stride[4] == 1;
     const fc_weigh weigh = {.rows = b->rows,
                             .cols = b->cols,
@@ -210,9 +210,6 @@ static fc_status run_channels(depthwise_job *job, int threads) {
 
 fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                             ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu) {
-    const fc_status status = fc_conv_check(g);
-    if (status)
-        return status;
     depthwise_job job = {.g = *g, .weights = *w, .y = *y, .w_group = w_group, .bias = bias};
     job.relu = relu;
     job.t = fc_table(dtype);

@@ -340,7 +340,7 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
     if (algo == FC_AUTO)
-        algo = fc_choose_algo(g, dtype, 0).algo;
+        algo = fc_auto_algo(g, dtype);
     if (algo == FC_WINOGRAD)
         return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu);
     if (fc_is_depthwise(g))

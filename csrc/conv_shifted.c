@@ -20,18 +20,13 @@
 
 /* ---- plan ---------------------------------------------------------------------------------- */
 
-/* From the first to the last tap of an axis. */
-static ptrdiff_t reach(const fc_conv *g, int axis) {
-    return (g->kernel[axis] - 1) * g->dilation[axis];
-}
-
 /* Rows of the image beyond the first phases are never met where the stride is longer than the filter. */
 static ptrdiff_t row_phases(const fc_conv *g) {
-    return FC_MIN(g->stride[1], reach(g, 1) + 1);
+    return FC_MIN(g->stride[1], fc_reach(g, 1) + 1);
 }
 
 static ptrdiff_t find_pitch(const fc_conv *g) {
-    const ptrdiff_t whole = g->out[2] + reach(g, 2) / g->stride[2];
+    const ptrdiff_t whole = g->out[2] + fc_reach(g, 2) / g->stride[2];
     if (g->stride[2] != 1)
         return whole;
     /* neighbours share padding: what is read behind a row must be the zeros before the next one */
@@ -45,10 +40,10 @@ static ptrdiff_t span_rows(const fc_conv *g, const fc_conv_plan *plan, ptrdiff_t
 }
 
 static void lay_out(const fc_conv *g, const fc_kernels *t, ptrdiff_t rows, fc_conv_plan *plan) {
-    const ptrdiff_t stored = rows + reach(g, 1) / g->stride[1];
+    const ptrdiff_t stored = rows + fc_reach(g, 1) / g->stride[1];
     plan->row_block = rows;
     plan->plane_step =
-        fc_spread(stored * plan->row_pitch + reach(g, 2) / g->stride[2], t->itemsize);
+        fc_spread(stored * plan->row_pitch + fc_reach(g, 2) / g->stride[2], t->itemsize);
     plan->channel_step = fc_spread(row_phases(g) * g->stride[2] * plan->plane_step, t->itemsize);
     plan->out_step = fc_spread(rows * plan->row_pitch + t->nr, t->itemsize);
 }
@@ -88,7 +83,7 @@ static double block_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_pl
                          : plan->flat           ? vectors
                          : tail % t->lanes == 0 ? 0
                                                 : (double)(rows * fc_ceil_div(tail, t->lanes));
-    const ptrdiff_t stored = (rows + reach(g, 1) / g->stride[1]) * row_phases(g) * g->stride[2];
+    const ptrdiff_t stored = (rows + fc_reach(g, 1) / g->stride[1]) * row_phases(g) * g->stride[2];
     const double row = (double)fc_ceil_div(plan->row_pitch, t->lanes);
     return vectors * fc_tile_cost(ocs, plan->oc_panel) + 20 * moved * (double)ocs / sum +
            4 * (double)stored * row / (double)plan->tap_block;
@@ -163,8 +158,8 @@ void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) 
     plan->cost = packed * sum;
     fc_conv_plan trial = *plan;
     /* a row of outputs and all that its taps meet; also keeps the sums below from overflowing */
-    const double extent = ((double)g->stride[1] + (double)reach(g, 1)) *
-                          ((double)g->out[2] * (double)g->stride[2] + (double)reach(g, 2));
+    const double extent = ((double)g->stride[1] + (double)fc_reach(g, 1)) *
+                          ((double)g->out[2] * (double)g->stride[2] + (double)fc_reach(g, 2));
     if (g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0 ||
         (taps == 1 && !plan->merged) || plan->tap_block != taps || extent > 1e7)
         return;
@@ -248,10 +243,10 @@ static void store_plane(const fc_conv_job *job, const row_block *b, const char *
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
     const ptrdiff_t pad = FC_MAX(g->pad[2], 0), crop = FC_MAX(-g->pad[2], 0);
-    const ptrdiff_t extent = (g->out[2] - 1) * g->stride[2] + reach(g, 2) + 1;
+    const ptrdiff_t extent = (g->out[2] - 1) * g->stride[2] + fc_reach(g, 2) + 1;
     const ptrdiff_t columns = FC_MIN(g->in[2] - crop, extent - pad);
     for (ptrdiff_t phase = 0; columns > 0 && phase < row_phases(g); phase++) {
-        const ptrdiff_t rows = b->rows + (reach(g, 1) - phase) / g->stride[1];
+        const ptrdiff_t rows = b->rows + (fc_reach(g, 1) - phase) / g->stride[1];
         ptrdiff_t first, last;
         fc_valid_range(b->row * g->stride[1] - g->pad[1] + phase, g->stride[1], rows, g->in[1],
                        &first, &last);

@@ -260,8 +260,8 @@ static void store_task(void *context, ptrdiff_t task, int slot) {
 /* Sizes of a unit; 0 when they overflow. */
 static int count_unit_elements(grad_job *job) {
     const fc_conv *g = &job->g;
-    job->x_rows = (job->unit_rows - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
-    job->x_cols = (job->unit_cols - 1) * g->stride[2] + (g->kernel[2] - 1) * g->dilation[2] + 1;
+    job->x_rows = (job->unit_rows - 1) * g->stride[1] + fc_reach(g, 1) + 1;
+    job->x_cols = (job->unit_cols - 1) * g->stride[2] + fc_reach(g, 2) + 1;
     job->dy_unit = job->oc_chunk * job->group_chunk * job->unit_rows * job->unit_cols;
     job->x_unit = job->width * job->blocks * job->group_chunk * g->kernel[0];
     return fc_multiply(&job->x_unit, job->x_rows) && fc_multiply(&job->x_unit, job->x_cols) &&

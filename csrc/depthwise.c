@@ -6,17 +6,13 @@
 /* A block of outputs is at most that many columns wide: long rows are cut. */
 enum { MOST_COLS = 1024 };
 
-static ptrdiff_t halo(const fc_conv *g, int axis) {
-    return (g->kernel[axis] - 1) * g->dilation[axis];
-}
-
 /* Rows of outputs whose image takes half the first-level cache; but at least four for each row that
  * the next block must lay out again. */
 static ptrdiff_t block_rows(const fc_planes *p) {
     const fc_conv *g = &p->g;
     const ptrdiff_t row = g->kernel[0] * p->row_phases * p->col_phases * p->pitch;
     const ptrdiff_t budget = (ptrdiff_t)(fc_cpu_caches()->l1d / 2 / p->t->itemsize);
-    const ptrdiff_t again = halo(g, 1) / g->stride[1];
+    const ptrdiff_t again = fc_reach(g, 1) / g->stride[1];
     return FC_MIN(g->out[1], FC_MAX(budget / row - again, FC_MAX(1, 4 * again)));
 }
 
@@ -28,15 +24,15 @@ void fc_planes_init(fc_planes *p, const fc_conv *g, const fc_array *x, const fc_
     p->t = t;
     fc_tidy_width(&p->x, g->in);
     fc_array_bounds(&p->x, size, t->itemsize, &begin, &p->x_end);
-    p->row_phases = FC_MIN(g->stride[1], halo(g, 1) + 1);
-    p->col_phases = FC_MIN(g->stride[2], halo(g, 2) + 1);
+    p->row_phases = FC_MIN(g->stride[1], fc_reach(g, 1) + 1);
+    p->col_phases = FC_MIN(g->stride[2], fc_reach(g, 2) + 1);
     p->cols = fc_even_part(g->out[2], MOST_COLS);
-    p->pitch = p->cols + halo(g, 2) / g->stride[2];
+    p->pitch = p->cols + fc_reach(g, 2) / g->stride[2];
     p->rows = fc_even_part(g->out[1], block_rows(p));
     p->row_blocks = fc_ceil_div(g->out[1], p->rows);
     p->col_blocks = fc_ceil_div(g->out[2], p->cols);
     p->blocks = g->out[0] * p->row_blocks * p->col_blocks;
-    p->phase_elements = (p->rows + halo(g, 1) / g->stride[1]) * p->pitch;
+    p->phase_elements = (p->rows + fc_reach(g, 1) / g->stride[1]) * p->pitch;
     /* kernels read whole vectors */
     p->elements = g->kernel[0] * p->row_phases * p->col_phases * p->phase_elements + t->lanes;
 }
@@ -63,8 +59,8 @@ static void lay_out_phase(const fc_planes *p, const fc_plane_block *b, ptrdiff_t
     const ptrdiff_t ih = b->oh * SH - g->pad[1] + row_phase;
     const ptrdiff_t iw = b->ow * SW - g->pad[2] + col_phase;
     ptrdiff_t row, last_row, col, last_col;
-    fc_valid_range(ih, SH, b->rows + halo(g, 1) / SH, g->in[1], &row, &last_row);
-    fc_valid_range(iw, SW, b->cols + halo(g, 2) / SW, g->in[2], &col, &last_col);
+    fc_valid_range(ih, SH, b->rows + fc_reach(g, 1) / SH, g->in[1], &row, &last_row);
+    fc_valid_range(iw, SW, b->cols + fc_reach(g, 2) / SW, g->in[2], &col, &last_col);
     if (row >= last_row || col >= last_col)
         return;
     const fc_copy copy = {
@@ -116,11 +112,11 @@ void fc_planes_taps(const fc_planes *p, const char *block, const void **taps) {
 /* One input channel a group, and few filters on it: many would be better off with a GEMM. A block
  * with what surrounds it must stay small, which only far dilated filters break. */
 int fc_is_depthwise(const fc_conv *g) {
-    const double again = (double)(halo(g, 1) / g->stride[1]);
+    const double again = (double)(fc_reach(g, 1) / g->stride[1]);
     const double rows = FC_MIN((double)g->out[1], 1 + 4 * again) + again;
-    const double cols = FC_MIN(g->out[2], MOST_COLS) + (double)(halo(g, 2) / g->stride[2]);
-    const double phases =
-        (double)FC_MIN(g->stride[1], halo(g, 1) + 1) * (double)FC_MIN(g->stride[2], halo(g, 2) + 1);
+    const double cols = FC_MIN(g->out[2], MOST_COLS) + (double)(fc_reach(g, 2) / g->stride[2]);
+    const double phases = (double)FC_MIN(g->stride[1], fc_reach(g, 1) + 1) *
+                          (double)FC_MIN(g->stride[2], fc_reach(g, 2) + 1);
     return g->C == g->G && g->OC / g->G <= 4 &&
            (double)g->kernel[0] * phases * rows * cols <= 1 << 18;
 }

@@ -185,6 +185,11 @@ static inline ptrdiff_t fc_volume(const ptrdiff_t size[FC_SPATIAL]) {
 
 double fc_multiply_adds(const fc_conv *g);
 
+/* From the first tap of an axis to the last. */
+static inline ptrdiff_t fc_reach(const fc_conv *g, int axis) {
+    return (g->kernel[axis] - 1) * g->dilation[axis];
+}
+
 /* Whether the spatial axes can be walked as one axis with the width's stride. */
 int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]);
 
@@ -234,6 +239,8 @@ typedef struct {
 /* The drivers behind it. */
 fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
                        const fc_array *bias, const fc_array *y, int relu);
+/* fc_choose_algo's answer without the reasons: calls that have no choice do not pay for estimates. */
+fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype);
 fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
                            const fc_array *bias, const fc_array *y, int relu);
 

@@ -68,7 +68,7 @@ static void plan_pixels(fc_weight_grad_job *job) {
 static void plan_shifts(fc_weight_grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t lines = FC_MIN(g->out[1], FC_MAX(1, CHUNK_PIXELS / 2 / g->out[2]));
-    job->x_cols = g->out[2] + (g->kernel[2] - 1) * g->dilation[2];
+    job->x_cols = g->out[2] + fc_reach(g, 2);
     job->shifted = g->stride[2] == 1 && g->kernel[0] == 1 && job->taps > 1 &&
                    g->C / g->G >= MIN_CHANNELS && g->out[2] >= MIN_COLUMNS &&
                    g->out[2] <= FC_MIN(CHUNK_PIXELS, BAND_BYTES / job->itemsize / g->OC) &&

@@ -236,6 +236,16 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
            meeting_cost(g, plan);
 }
 
+/* Below some work there is little to save. Sums over few channels are so precise that Winograd's error
+ * would be more than 2.5 times theirs (docs/performance.md). */
+static int may_take_winograd(const fc_conv *g) {
+    return g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= 1e6 && !fc_is_depthwise(g);
+}
+
+fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype) {
+    return may_take_winograd(g) ? fc_choose_algo(g, dtype, 0).algo : FC_GEMM;
+}
+
 fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     const fc_kernels *t = fc_table(dtype);
     fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g)};
@@ -247,10 +257,7 @@ fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;
     choice.tile_outputs = plan.m;
-    /* Below some work there is little to save. Sums over few channels are so precise that Winograd's
-     * error would be more than 2.5 times theirs (docs/performance.md). */
-    if (!choice.depthwise && g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= 1e6 &&
-        choice.winograd_cost < choice.gemm_cost)
+    if (may_take_winograd(g) && choice.winograd_cost < choice.gemm_cost)
         choice.algo = FC_WINOGRAD;
     return choice;
 }

@@ -27,7 +27,7 @@ typedef struct {
 
 /* Rows of x that `lines` neighbouring rows of outputs see. */
 static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
-    return (lines - 1) * g->stride[1] + (g->kernel[1] - 1) * g->dilation[1] + 1;
+    return (lines - 1) * g->stride[1] + fc_reach(g, 1) + 1;
 }
 
 /* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */

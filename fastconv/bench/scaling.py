@@ -17,7 +17,7 @@ import fastconv
 from fastconv import _core, _tuned
 from fastconv.bench.candidates import prepare
 from fastconv.bench.cases import OPERATIONS, ConvCase, conv_cases, select
-from fastconv.bench.environment import plural
+from fastconv.bench.environment import measured_peak, plural
 from fastconv.bench.report import milliseconds, percent, significant
 from fastconv.bench.timing import Timing, compare
 from fastconv.functional.conv import conv_shape
@@ -171,7 +171,7 @@ def _measure(axis: str, base: ConvCase, operation, dtype, budget) -> list[Point]
     fastconv.set_num_threads(before)
     points = []
     peaks = {
-        threads: max(_core.measure_peak(dtype, threads, budget.roof_time) for _ in range(3))
+        threads: measured_peak(dtype, threads, budget.roof_time)
         for threads in {threads for _, threads in cases.values()}
     }
     for value, (case, threads) in cases.items():
@@ -209,9 +209,9 @@ def _scratch(call: Callable) -> int:
 
 
 def _algorithm(op: str, g, dtype) -> str:
-    if op == "weight_grad":
-        return "gemm"
     if g.geometry.groups == g.C > 1:
         return "depthwise"
+    if op == "weight_grad":
+        return "auto"  # GEMM or Winograd's algorithm: C does not tell
     tuned = _tuned.choose(op, g, dtype)
     return _tuned.estimate(op, g, dtype) if tuned == "auto" else tuned
