@@ -25,11 +25,10 @@ try:
 except ImportError:
     sys.exit("random_vs_torch.py compares with PyTorch, which is not installed: pip install torch")
 
+from fastconv.bench.verify import WINOGRAD_SLACK
+
 LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 ALGOS = ("auto", "gemm", "im2col", "naive", "winograd")
-WINOGRAD_SLACK = (
-    8  # its rounding errors are some 2.5 times as large in the mean; see tests/cases.py
-)
 EXACT = 0.0  # tolerance of what is not rounded
 
 

@@ -136,13 +136,6 @@ def assert_sums_close(actual, expected, terms, *factors, bias=None):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
-# Rounding errors of Winograd's algorithm grow with the absolute sums of its transforms: by at most
-# 25**2 for F(4x4, 3x3) and 38**2 for F(2x2, 5x5) over an output of one channel
-# (tests/c/check_drivers.c), on random data by about 2.5 in the mean (test_winograd.py). One output
-# may be off by several times the mean.
-WINOGRAD_SLACK = 8
-
-
 def _around_tiles():
     """Filters and channels around the tile sizes, each with an uneven number of pixels."""
     for C, OC in [

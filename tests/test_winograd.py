@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from cases import (
     CONV_CASES,
-    WINOGRAD_SLACK,
     ConvCase,
     assert_sums_close,
     parametrize,
@@ -19,6 +18,7 @@ import fastconv
 import fastconv.reference as R
 from fastconv import _core
 from fastconv import functional as F
+from fastconv.bench.verify import WINOGRAD_SLACK
 
 # Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; blocks hold 64 tiles, panels up to 14 filters.
 OWN_CASES = [
@@ -37,6 +37,32 @@ OWN_CASES = [
 
 
 CASES = OWN_CASES + [case for case in CONV_CASES if case.suits_winograd]
+
+
+def transforms(m, r):
+    """A', G and B' of m outputs and r taps, of the points 0, +-sqrt(1/2), +-sqrt(2), infinity."""
+    points = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
+    A, G, B = np.zeros((m, 6)), np.zeros((6, r)), np.zeros((6, 6))
+    for i, q in enumerate(points):
+        others = np.delete(points, i)
+        A[:, i] = q ** np.arange(m)
+        G[i] = q ** np.arange(r) / np.prod(q - others)
+        B[i, :5] = np.poly(others)[::-1]
+    A[-1, 5] = G[5, -1] = 1
+    B[5] = np.poly(points)[::-1]
+    return A, G, B
+
+
+@pytest.mark.parametrize(("m", "r"), [(4, 3), (2, 5), (3, 4)])
+def test_how_much_larger_the_summands_are(m, r, rng):
+    """What an output sums are products of transformed elements times a row of A': their root mean
+    square over that of the plain products is how much more they round. An axis is worth its square
+    root: in two dimensions both transform."""
+    A, G, B = transforms(m, r)
+    d, g = rng.standard_normal(6), rng.standard_normal(r)
+    np.testing.assert_allclose(A @ (G @ g * (B @ d)), np.convolve(d, g[::-1], "valid"), atol=1e-12)
+    growth = A**2 @ ((G**2).sum(1) * (B**2).sum(1)) / r
+    assert 0.6 * WINOGRAD_SLACK < growth.max() < WINOGRAD_SLACK
 
 
 @parametrize("case", CASES)
