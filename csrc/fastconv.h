@@ -118,11 +118,15 @@ typedef struct {
     fc_algo algo;
     int depthwise;
     double gemm_cost, winograd_cost;
-    ptrdiff_t tile_outputs; /* along one axis of Winograd's tile */
-    size_t winograd_bytes;  /* scratch memory of Winograd's algorithm */
+    ptrdiff_t tile_outputs;     /* along one axis of Winograd's tile */
+    ptrdiff_t winograd_tile[2]; /* filters and outputs of one call of its kernel */
+    ptrdiff_t winograd_channels;
+    size_t winograd_bytes; /* scratch memory of Winograd's algorithm */
 } fc_choice;
 /* g has passed fc_conv_check; prepared: packing or transforming the filters costs nothing. */
 fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared);
+/* Elements in a vector. */
+ptrdiff_t fc_lanes(fc_dtype dtype);
 
 /* ---- convolution with prepared filters, for inference ------------------------------------ */
 

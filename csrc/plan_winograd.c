@@ -242,6 +242,10 @@ static int may_take_winograd(const fc_conv *g) {
     return g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= 1e6 && !fc_is_depthwise(g);
 }
 
+ptrdiff_t fc_lanes(fc_dtype dtype) {
+    return fc_table(dtype)->lanes;
+}
+
 fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype) {
     return may_take_winograd(g) ? fc_choose_algo(g, dtype, 0).algo : FC_GEMM;
 }
@@ -257,6 +261,9 @@ fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;
     choice.tile_outputs = plan.m;
+    choice.winograd_tile[0] = plan.oc_panel;
+    choice.winograd_tile[1] = FC_MIN(t->nr, plan.tile_block) * plan.m * plan.m;
+    choice.winograd_channels = plan.channel_block;
     if (may_take_winograd(g) && choice.winograd_cost < choice.gemm_cost)
         choice.algo = FC_WINOGRAD;
     return choice;

@@ -16,9 +16,9 @@ class ConvPlan:
     algorithm: str
     reason: str
     multiply_adds: float
+    predicted_seconds: float | None
     workspace_bytes: int
     threads: int
-    tasks: int
     tile: tuple[int, int]
     sum_block: tuple[int, int]
 

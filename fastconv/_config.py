@@ -72,7 +72,8 @@ def plan_conv2d(
     Returns
     -------
     ConvPlan
-        Algorithm, multiply-adds, bytes of scratch memory, threads and blocking.
+        Algorithm and the reason for it, multiply-adds, predicted time, bytes of scratch memory,
+        threads and blocking.
 
     Examples
     --------
@@ -93,7 +94,6 @@ def plan_conv2d(
     plan = _core.conv_plan(g, dtype)
     tuned = _tuned.choose("forward", g, dtype)
     if tuned == "auto":
-        return describe(plan)
-    return describe(
-        plan | {"algorithm": tuned}, "it was the fastest when measured by fastconv.tune"
-    )
+        return describe(plan, g, dtype)
+    reason = "it was the fastest when measured by fastconv.tune"
+    return describe(plan | {"algorithm": tuned}, g, dtype, reason)

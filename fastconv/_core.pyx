@@ -44,11 +44,11 @@ cdef extern from "fastconv.h" nogil:
         char *data
         ptrdiff_t *stride
     ctypedef struct fc_conv_plan:
-        ptrdiff_t oc_panel, pixel_panel, channel_block, tap_block, pixel_block, pixel_blocks
-        ptrdiff_t oc_block, oc_blocks, group_chunk, oc_chunk
+        ptrdiff_t oc_panel, pixel_panel, channel_block, tap_block, pixel_block
+        ptrdiff_t oc_block
         int threads
         size_t workspace_bytes
-        double multiply_adds
+        double multiply_adds, cost
     fc_status fc_conv_check(const fc_conv *g)
     fc_status fc_pool_check(const fc_pool *g)
     fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
@@ -60,9 +60,11 @@ cdef extern from "fastconv.h" nogil:
         fc_algo algo
         int depthwise
         double gemm_cost, winograd_cost
-        ptrdiff_t tile_outputs
+        ptrdiff_t tile_outputs, winograd_channels
+        ptrdiff_t *winograd_tile
         size_t winograd_bytes
     fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared)
+    ptrdiff_t fc_lanes(fc_dtype dtype)
     ctypedef enum fc_form:
         FC_FORM_PLAIN
     ctypedef struct fc_preparation:
@@ -486,23 +488,32 @@ def conv_plan(Conv g, dtype):
     cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
     cdef fc_choice choice = fc_choose_algo(&g.c, code, False)
     _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
-    return _describe(choice, plan)
+    return _describe(choice, plan, fc_lanes(code))
 
 
-cdef dict _describe(fc_choice choice, fc_conv_plan plan):
-    cdef bint winograd = choice.algo == FC_WINOGRAD
+cdef dict _describe(fc_choice choice, fc_conv_plan plan, ptrdiff_t lanes):
+    """Costs are in multiply-adds at the peak rate; below 0 where an algorithm does not suit."""
     return {
-        "algorithm": "winograd" if winograd else "depthwise" if choice.depthwise else "gemm",
-        "costs": {"gemm": choice.gemm_cost, "winograd": choice.winograd_cost},
-        "tile_outputs": choice.tile_outputs,
-        "tile": (plan.oc_panel, plan.pixel_panel),
-        "sum_block": (plan.channel_block, plan.tap_block),
-        "pixel_block": plan.pixel_block,
-        "oc_block": plan.oc_block,
-        "tasks": plan.pixel_blocks * plan.oc_blocks * plan.group_chunk,
-        "threads": plan.threads,
-        "workspaces": {"gemm": plan.workspace_bytes, "winograd": choice.winograd_bytes},
+        "algorithm": "winograd" if choice.algo == FC_WINOGRAD
+                     else "depthwise" if choice.depthwise else "gemm",
         "multiply_adds": plan.multiply_adds,
+        "threads": plan.threads,
+        "gemm": {
+            "cost": plan.cost * lanes,
+            "workspace_bytes": plan.workspace_bytes,
+            "tile": (plan.oc_panel, plan.pixel_panel),
+            "sum_block": (plan.channel_block, plan.tap_block),
+            "pixel_block": plan.pixel_block,
+            "oc_block": plan.oc_block,
+        },
+        "winograd": {
+            "cost": choice.winograd_cost * lanes,
+            "workspace_bytes": choice.winograd_bytes,
+            "tile": (choice.winograd_tile[0], choice.winograd_tile[1]),
+            "tile_outputs": choice.tile_outputs,
+            # the taps of filters this small are one block in the GEMM, too
+            "sum_block": (choice.winograd_channels, plan.tap_block),
+        },
     }
 
 
@@ -581,7 +592,7 @@ cdef class PreparedConv:
 
     def plan(self):
         """What a call does, as `conv_plan` tells it."""
-        return _describe(self.how.choice, self.how.plan)
+        return _describe(self.how.choice, self.how.plan, fc_lanes(self.dtype))
 
 
 # ---- pooling ------------------------------------------------------------------------------------

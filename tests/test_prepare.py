@@ -213,6 +213,31 @@ def test_plan_without_images():
     assert "no images" in fastconv.plan_conv2d((0, 4, 7, 9), W.shape).reason
 
 
+@pytest.mark.parametrize(
+    ("C", "kernel", "groups", "algorithm"),
+    [(64, 3, 1, "winograd"), (64, 1, 1, "gemm"), (64, 3, 64, "depthwise")],
+)
+def test_the_predicted_time_follows_the_work(C, kernel, groups, algorithm):
+    with fastconv.threads(1):
+        once, eightfold = (
+            fastconv.plan_conv2d(
+                (N, C, 56, 56),
+                (64, C // groups, kernel, kernel),
+                padding=kernel // 2,
+                groups=groups,
+            )
+            for N in (1, 8)
+        )
+    assert once.algorithm == eightfold.algorithm == algorithm
+    assert 5 < eightfold.predicted_seconds / once.predicted_seconds < 8.1
+    assert once.tile[0] <= 64 and once.sum_block[1] == kernel * kernel
+
+
+def test_the_time_of_loops_is_not_predicted():
+    p = fastconv.prepare_conv2d(W, x_shape=(1, 4, 7, 9), algo="naive")
+    assert p.plan.algorithm == "naive" and p.plan.predicted_seconds is None
+
+
 def test_layer(rng):
     layer = Conv2d(6, 8, 3, stride=2, padding=1, groups=2, rng=rng, layout="NHWC")
     x = rng.standard_normal((2, 9, 10, 6)).astype(np.float32)

@@ -162,7 +162,8 @@ class PreparedConv2d:
         if self.x_shape is None:
             return None
         reason = None if self._algo == "auto" else f"algo={self._algo!r} was asked for"
-        return describe(self._prepare(self._shape("conv2d", self.x_shape)).plan(), reason)
+        call = self._prepare(self._shape("conv2d", self.x_shape))
+        return describe(call.plan(), call.g, self._dtype, reason)
 
     @property
     def algorithm(self):
