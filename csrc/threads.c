@@ -3,9 +3,11 @@
  * job and then sleep, so an idle pool uses no processor time.
  *
  * One job at a time. The caller publishes it, works on it itself at once, and waits at the end only
- * for the workers that joined: a worker that wakes late finds the job closed. Tasks are handed
- * out by an atomic counter. A call from inside a job, or while another thread's job runs, does its
- * tasks alone. After fork the child has no workers; its pool starts anew. */
+ * for the workers that joined: a worker that wakes late finds the job closed. Each thread has a run
+ * of tasks of its own, the same in every call of that many tasks, so that what it wrote in one call
+ * is in its cache for the next one; then it helps the others with theirs. A call from inside a job,
+ * or while another thread's job runs, does its tasks alone. After fork the child has no workers; its
+ * pool starts anew. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -22,6 +24,7 @@
 
 #define SPIN_NS 30000 /* a futex wake-up costs 5-50 us on virtual machines */
 #define MAX_THREADS 256
+#define CACHE_LINE 64
 
 /* The thread that opened a job and the processor it ran on. */
 typedef struct {
@@ -29,24 +32,30 @@ typedef struct {
     int cpu;
 } caller;
 
+/* Tasks of a thread that are left, on a cache line of their own. */
+typedef struct {
+    _Alignas(CACHE_LINE) atomic_ptrdiff_t next;
+    ptrdiff_t end;
+} run;
+
 typedef struct {
     fc_task task;
     void *context;
-    ptrdiff_t tasks, share; /* a grab takes one part in `share` of what is left */
-    atomic_ptrdiff_t next;
+    int threads;
+    run *runs; /* one for each thread */
 } job;
 
 static struct {
     pthread_mutex_t busy; /* held by the caller whose job runs */
     pthread_mutex_t lock; /* guards everything below it */
     pthread_cond_t wake, left;
-    atomic_uint epoch;  /* counts jobs: what spinning workers watch */
     int workers;        /* started so far */
-    int seats;          /* workers that may still join the open job */
-    int slots;          /* slot numbers given out in it, the caller has 0 */
+    int seats;          /* how many of them, the first ones, may join the open job */
     atomic_int working; /* workers inside the job */
     job *open;          /* NULL when there is nothing to join */
     caller from;        /* who opened the last job */
+    /* Counts jobs. Spinning workers watch it, away from what the caller writes meanwhile. */
+    _Alignas(CACHE_LINE) atomic_uint epoch;
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
@@ -81,17 +90,20 @@ static int spin_while_equal(atomic_uint *counter, unsigned seen) {
     return 0;
 }
 
-/* Takes neighbouring tasks together, many at first and single ones at the end: the counter's cache
- * line travels from core to core with every grab, which takes as long as a small task does. */
+/* Takes neighbouring tasks together, more at first and single ones at the end: a line that another
+ * thread takes from as well travels from core to core, which takes as long as a small task does. */
 static void run_tasks(job *j, int slot) {
-    for (;;) {
-        const ptrdiff_t left = j->tasks - atomic_load_explicit(&j->next, memory_order_relaxed);
-        const ptrdiff_t count = FC_MAX(1, left / j->share);
-        ptrdiff_t task = atomic_fetch_add_explicit(&j->next, count, memory_order_relaxed);
-        if (task >= j->tasks)
-            return;
-        for (const ptrdiff_t end = FC_MIN(task + count, j->tasks); task < end; task++)
-            j->task(j->context, task, slot);
+    for (int i = 0; i < j->threads; i++) {
+        run *r = &j->runs[(slot + i) % j->threads];
+        for (;;) {
+            const ptrdiff_t left = r->end - atomic_load_explicit(&r->next, memory_order_relaxed);
+            if (left <= 0)
+                break;
+            const ptrdiff_t count = FC_MAX(1, left / 4);
+            ptrdiff_t task = atomic_fetch_add_explicit(&r->next, count, memory_order_relaxed);
+            for (const ptrdiff_t end = FC_MIN(task + count, r->end); task < end; task++)
+                j->task(j->context, task, slot);
+        }
     }
 }
 
@@ -132,8 +144,8 @@ static void forget_thread(void) {
 }
 #endif
 
-static void *worker(void *unused) {
-    (void)unused;
+static void *worker(void *number) {
+    const int slot = (int)(intptr_t)number; /* the caller has 0 */
     unsigned seen = 0;
     for (;;) {
         spin_while_equal(&pool.epoch, seen);
@@ -143,14 +155,10 @@ static void *worker(void *unused) {
         seen = atomic_load(&pool.epoch);
         job *j = pool.open;
         const caller from = pool.from;
-        int slot = 0;
-        if (j && pool.seats > 0) {
-            pool.seats--;
-            slot = ++pool.slots;
-            atomic_fetch_add(&pool.working, 1);
-        } else {
+        if (slot > pool.seats)
             j = NULL;
-        }
+        if (j)
+            atomic_fetch_add(&pool.working, 1);
         pthread_mutex_unlock(&pool.lock);
         leave_processor_of(from); /* also when too late: it may be why */
         if (!j)
@@ -165,7 +173,7 @@ static void *worker(void *unused) {
 }
 
 /* The pool's own threads never run the host's signal handlers. */
-static int start_worker(void) {
+static int start_worker(int slot) {
     sigset_t all, old;
     pthread_t thread;
     pthread_attr_t attributes;
@@ -173,7 +181,7 @@ static int start_worker(void) {
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    const int failed = pthread_create(&thread, &attributes, worker, NULL);
+    const int failed = pthread_create(&thread, &attributes, worker, (void *)(intptr_t)slot);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);
     return !failed;
@@ -187,7 +195,7 @@ static void reset_after_fork(void) {
     pthread_cond_init(&pool.left, NULL);
     atomic_store(&pool.epoch, 0);
     atomic_store(&pool.working, 0);
-    pool.workers = pool.seats = pool.slots = 0;
+    pool.workers = pool.seats = 0;
     pool.open = NULL;
 }
 
@@ -197,14 +205,13 @@ __attribute__((constructor)) static void register_fork(void) {
 
 static void open_job(job *j, int workers) {
     pthread_mutex_lock(&pool.lock);
-    while (pool.workers < workers && start_worker())
+    while (pool.workers < workers && start_worker(pool.workers + 1))
         pool.workers++;
     pool.open = j;
     pool.from = this_thread();
     pool.seats = workers;
-    pool.slots = 0;
-    atomic_fetch_add(&pool.epoch, 1);
     pthread_cond_broadcast(&pool.wake);
+    atomic_fetch_add(&pool.epoch, 1); /* last: spinning workers want the lock at once */
     pthread_mutex_unlock(&pool.lock);
 }
 
@@ -224,7 +231,13 @@ static void close_job(void) {
 void fc_parallel_for(int threads, ptrdiff_t tasks, fc_task task, void *context) {
     threads = (int)FC_MIN((ptrdiff_t)threads, tasks);
     if (threads > 1 && pthread_mutex_trylock(&pool.busy) == 0) {
-        job j = {.task = task, .context = context, .tasks = tasks, .share = 4 * threads};
+        run runs[MAX_THREADS];
+        for (int i = 0; i < threads; i++) {
+            const ptrdiff_t first = tasks / threads * i + FC_MIN(i, tasks % threads);
+            atomic_init(&runs[i].next, first);
+            runs[i].end = first + tasks / threads + (i < tasks % threads);
+        }
+        job j = {.task = task, .context = context, .threads = threads, .runs = runs};
         open_job(&j, threads - 1);
         run_tasks(&j, 0);
         close_job();
