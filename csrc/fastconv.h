@@ -200,9 +200,10 @@ fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind ki
                                const fc_array *dy, const fc_array *dx);
 
 /* dx[index] += dy over planes of any origin: max pooling's gradient when only the plane indices
- * are known. dx planes are dense. An index outside its plane is FC_BAD_INDEX. */
+ * are known. dx planes are dense; zeroed tells that they hold zeros already. An index outside its
+ * plane is FC_BAD_INDEX. */
 fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const fc_array *index,
-                    const fc_array *dx);
+                    const fc_array *dx, int zeroed);
 
 /* ---- activation ------------------------------------------------------------------------ */
 

@@ -92,6 +92,66 @@ typedef struct {
     void *lanes;
 } fc_dot;
 
+/* A row of windows over pixels of `lanes` interleaved planes: see kernels/pool_planes.inc. Window i
+ * begins at column start + i*stride, has the cells [first[i], last[i]) of its row inside the image, and
+ * sees `rows` rows of it, whose column 0 is row[r]. A cell's id is id[r] + i*id_stride +
+ * cell*id_dilation. */
+typedef struct {
+    ptrdiff_t out, rows;
+    const void *const *row;
+    ptrdiff_t start, stride, dilation;
+    const int32_t *first, *last; /* [out] */
+    const int32_t *id;           /* [rows] */
+    ptrdiff_t id_stride, id_dilation;
+    void *dst; /* [out][lanes] */
+    void *arg; /* the same in integers of the element's size, or NULL */
+} fc_pixels;
+
+/* Gradients handed to indices: dx[r*dx_row + index*dx_step] += dy[r*dy_row + i*dy_step] for i < n of
+ * each row; an index is valid from 0 to below `plane`. */
+typedef struct {
+    ptrdiff_t rows, n, plane;
+    const void *dy;
+    ptrdiff_t dy_row, dy_step;
+    const int64_t *index;
+    ptrdiff_t index_row, index_step;
+    void *dx;
+    ptrdiff_t dx_row, dx_step;
+} fc_scatter;
+
+/* The same from kernel cells, for a row of n windows of each plane: window i's cell k is element
+ * at[k] + i*stride of the plane, unless that is FC_NOWHERE, or its column, column[k] + i*stride, is
+ * outside [0, width) (column is NULL where none can be), or k is no cell: then nothing is added. Bytes have 256 entries. */
+#define FC_NOWHERE PTRDIFF_MIN
+typedef struct {
+    ptrdiff_t planes, n;
+    fc_index_kind kind; /* FC_INDEX_U8 or FC_INDEX_I32 */
+    ptrdiff_t cells;
+    const ptrdiff_t *at;
+    const int32_t *column;
+    ptrdiff_t stride, width;
+    const void *dy;
+    ptrdiff_t dy_plane;
+    const void *index;
+    ptrdiff_t index_plane;
+    void *dx;
+    ptrdiff_t dx_plane;
+} fc_cells;
+
+/* The same where windows neither overlap nor leave gaps: writes all elements under `rows` rows of n
+ * windows of kernel[0] x kernel[1] cells, the first of which is called `cell`. */
+typedef struct {
+    ptrdiff_t rows, n, kernel[2];
+    fc_index_kind kind; /* FC_INDEX_U8 or FC_INDEX_I32 */
+    int32_t cell;
+    const void *dy;
+    ptrdiff_t dy_row;
+    const void *index;
+    ptrdiff_t index_row;
+    void *dx;
+    ptrdiff_t dx_row;
+} fc_cover;
+
 /* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. All work on whole
  * vectors: they read and write up to a vector behind what is asked for.
  * wino_input: `tiles` neighbouring tiles of a row, m columns apart; column k of row i of the image is

@@ -31,6 +31,10 @@ static size_t scale_bytes(const fc_pool *g) {
     return fc_align((size_t)(g->out[0] + g->out[1] + g->out[2]) * sizeof(double));
 }
 
+static size_t range_bytes(const fc_pool *g) {
+    return fc_align((size_t)g->out[2] * 2 * sizeof(int32_t));
+}
+
 /* Cells of window `out` along an axis that count in an average. */
 static ptrdiff_t counted_cells(const fc_pool *g, int axis, ptrdiff_t out, fc_pool_kind kind) {
     const ptrdiff_t start = out * g->stride[axis] - g->pad[axis];
@@ -56,22 +60,36 @@ static void fill_scale(fc_pool_job *job, char *memory) {
     }
 }
 
-fc_status fc_pool_run(fc_pool_job *job, fc_task plane_task, fc_task row_task,
-                      const ptrdiff_t rows[FC_SPATIAL]) {
+static void fill_range(fc_pool_job *job, char *memory) {
     const fc_pool *g = &job->g;
-    if (g->N == 0)
+    job->first = (int32_t *)memory;
+    for (ptrdiff_t i = 0; i < g->out[2]; i++) {
+        ptrdiff_t first, last;
+        fc_valid_range(i * g->stride[2] - g->pad[2], g->dilation[2], g->kernel[2], g->in[2], &first,
+                       &last);
+        job->first[i] = (int32_t)first;
+        job->first[g->out[2] + i] = (int32_t)last;
+    }
+}
+
+int fc_pool_threads(const fc_pool *g) {
+    const double moved = (double)fc_volume(g->in) + (double)fc_volume(g->out);
+    return fc_threads_for(8 * (double)g->N * (double)g->C * moved);
+}
+
+fc_status fc_pool_run(fc_pool_job *job, ptrdiff_t tasks, fc_task task) {
+    const fc_pool *g = &job->g;
+    if (tasks == 0)
         return FC_OK;
-    const int threads = fc_threads_for((double)g->N * (double)g->C * (double)fc_volume(g->out) *
-                                       (double)fc_volume(g->kernel));
-    char *memory = fc_workspace_acquire(scale_bytes(g) + (size_t)threads * job->slot_bytes);
+    const int threads = fc_pool_threads(g);
+    const size_t shared = scale_bytes(g) + range_bytes(g);
+    char *memory = fc_workspace_acquire(shared + (size_t)threads * job->slot_bytes);
     if (!memory)
         return FC_NO_MEMORY;
     fill_scale(job, memory);
-    job->scratch = memory + scale_bytes(g);
-    if (job->channels_last)
-        fc_parallel_for(threads, g->N * rows[0] * rows[1], row_task, job);
-    else
-        fc_parallel_for(threads, g->N * g->C, plane_task, job);
+    fill_range(job, memory + scale_bytes(g));
+    job->scratch = memory + shared;
+    fc_parallel_for(threads, tasks, task, job);
     fc_workspace_release(memory);
     return FC_OK;
 }

@@ -16,6 +16,10 @@ typedef struct {
     int channels_last; /* taps are the channel vectors of pixels, not runs along rows */
     ptrdiff_t itemsize;
     double *scale[FC_SPATIAL]; /* 1 / cells of window i along the axis */
+    int32_t *first;            /* first cell of window i along the width inside the image; then the
+                                  last ones plus one */
+    ptrdiff_t planes;          /* planes of a task that scatters */
+    ptrdiff_t band;            /* windows of a task of planes, along the first axis */
     char *scratch;
     size_t slot_bytes;
 } fc_pool_job;
@@ -23,9 +27,25 @@ typedef struct {
 /* Fills what follows from geometry and arrays. */
 fc_status fc_pool_prepare(fc_pool_job *job, fc_dtype dtype);
 
-/* Takes scratch memory, `slot_bytes` for each thread, and runs the task over planes (n, c), or
- * with channels last over the image rows of one side, `rows` (depth, height, ...). */
-fc_status fc_pool_run(fc_pool_job *job, fc_task plane_task, fc_task row_task,
-                      const ptrdiff_t rows[FC_SPATIAL]);
+/* Element `at` of the index array. */
+static inline void *fc_pool_index_at(const fc_pool_job *job, ptrdiff_t at) {
+    static const ptrdiff_t bytes[] = {
+        [FC_INDEX_U8] = 1, [FC_INDEX_I32] = sizeof(int32_t), [FC_INDEX_PLANE] = sizeof(int64_t)};
+    return job->index.data + at * bytes[job->index_kind];
+}
+
+/* Threads worth waking: an element moved takes as long as some 8 multiply-adds. */
+int fc_pool_threads(const fc_pool *g);
+
+/* Takes scratch memory, `slot_bytes` for each thread, and runs the tasks. */
+fc_status fc_pool_run(fc_pool_job *job, ptrdiff_t tasks, fc_task task);
+
+/* Maps too narrow for vectors along their rows (pool_planes.c), and whether this is one. */
+int fc_pool_suits_planes(const fc_pool_job *job);
+fc_status fc_pool_forward_planes(fc_pool_job *job);
+
+/* Max pooling's gradient scattered (pool_scatter.c), and whether that suits. */
+int fc_pool_suits_scatter(const fc_pool_job *job);
+fc_status fc_pool_scatter(fc_pool_job *job);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Pooling, backward. Every row of dx is gathered from the rows of windows that cover it and
- * written once: nothing is zero-filled beforehand and nothing is scattered. Along the row the
+ * Pooling, backward, where pool_scatter.c does not suit: sums, and channels last. Every row of dx is
+ * gathered from the rows of windows that cover it and written once. Along the row the
  * gradients collect in a buffer with one phase per stride (see pool.inc), which merge_row then
  * weaves into dx. */
 #include <string.h>
@@ -196,8 +196,13 @@ static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     const fc_status status = fc_pool_prepare(job, dtype);
     if (status)
         return status;
+    const fc_pool *g = &job->g;
+    if (fc_pool_suits_scatter(job))
+        return fc_pool_scatter(job);
     job->slot_bytes = scratch_bytes(job);
-    return fc_pool_run(job, plane_task, pixel_row_task, job->g.in);
+    if (job->channels_last)
+        return fc_pool_run(job, g->N * g->in[0] * g->in[1], pixel_row_task);
+    return fc_pool_run(job, g->N * g->C, plane_task);
 }
 
 fc_status fc_max_pool_backward(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
@@ -214,50 +219,4 @@ fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind ki
                                const fc_array *dy, const fc_array *dx) {
     fc_pool_job job = {.g = *g, .x = *dx, .y = *dy, .sum_kind = kind};
     return run(&job, dtype);
-}
-
-/* ---- unpooling ----------------------------------------------------------------------------- */
-
-typedef struct {
-    const fc_pool *g;
-    fc_array dy, index, dx;
-    const fc_kernels *t;
-    int bad;
-} unpool_job;
-
-static void unpool_task(void *context, ptrdiff_t plane, int slot) {
-    unpool_job *job = context;
-    const fc_pool *g = job->g;
-    const ptrdiff_t n = plane / g->C, c = plane % g->C;
-    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
-    char *dx = fc_at(&job->dx, job->t->itemsize, n, c);
-    ptrdiff_t bad = 0;
-    (void)slot;
-    job->t->fill(fc_volume(g->in), 0, dx, job->dx.stride[4]);
-    for (ptrdiff_t row = 0; row < g->out[0] * g->out[1]; row++) {
-        const ptrdiff_t od = row / g->out[1], oh = row % g->out[1];
-        bad += job->t->scatter(g->out[2],
-                               fc_at(&job->dy, job->t->itemsize, n, c) +
-                                   (od * job->dy.stride[2] + oh * job->dy.stride[3]) * itemsize,
-                               job->dy.stride[4],
-                               (const int64_t *)fc_at(&job->index, sizeof(int64_t), n, c) +
-                                   od * job->index.stride[2] + oh * job->index.stride[3],
-                               job->index.stride[4], fc_volume(g->in), dx, job->dx.stride[4]);
-    }
-    if (bad)
-        __atomic_store_n(&job->bad, 1, __ATOMIC_RELAXED);
-}
-
-fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const fc_array *index,
-                    const fc_array *dx) {
-    const fc_status status = fc_pool_check(g);
-    if (status)
-        return status;
-    unpool_job job = {.g = g, .dy = *dy, .index = *index, .dx = *dx, .t = fc_table(dtype)};
-    fc_tidy_width(&job.dx, g->in);
-    if (!fc_is_dense(&job.dx, g->in))
-        return FC_BAD_GEOMETRY;
-    fc_parallel_for(fc_threads_for((double)g->N * (double)g->C * (double)fc_volume(g->in)),
-                    g->N * g->C, unpool_task, &job);
-    return job.bad ? FC_BAD_INDEX : FC_OK;
 }

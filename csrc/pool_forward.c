@@ -59,31 +59,6 @@ static ptrdiff_t y_offset(const fc_array *y, ptrdiff_t od, ptrdiff_t oh, ptrdiff
     return od * y->stride[2] + oh * y->stride[3] + ow * y->stride[4];
 }
 
-static void store_index(const fc_pool_job *job, ptrdiff_t n, const int32_t *arg, ptrdiff_t offset,
-                        ptrdiff_t stride, int64_t origin, ptrdiff_t origin_step) {
-    if (job->index_kind == FC_INDEX_U8) {
-        uint8_t *index = (uint8_t *)job->index.data + offset;
-        if (stride == 1)
-            for (ptrdiff_t i = 0; i < n; i++)
-                index[i] = (uint8_t)arg[i];
-        else
-            for (ptrdiff_t i = 0; i < n; i++)
-                index[i * stride] = (uint8_t)arg[i];
-    } else if (job->index_kind == FC_INDEX_I32) {
-        int32_t *index = (int32_t *)job->index.data + offset;
-        for (ptrdiff_t i = 0; i < n; i++)
-            index[i * stride] = arg[i];
-    } else if (job->index_kind == FC_INDEX_PLANE) {
-        int64_t *index = (int64_t *)job->index.data + offset;
-        if (stride == 1)
-            for (ptrdiff_t i = 0; i < n; i++)
-                index[i] = origin + i * origin_step + arg[i];
-        else
-            for (ptrdiff_t i = 0; i < n; i++)
-                index[i * stride] = origin + i * origin_step + arg[i];
-    }
-}
-
 static int any_negative(ptrdiff_t n, const int32_t *arg) {
     int32_t all = 0;
     for (ptrdiff_t i = 0; i < n; i++)
@@ -122,10 +97,10 @@ static void reduce_plane_row(const fc_pool_job *job, scratch *s, const char *pla
         if (job->index_kind != FC_INDEX_NONE) {
             if (any_negative(width, s->arg))
                 settle_infinite_row(job, s, od, oh);
-            store_index(job, width, s->arg,
-                        n * job->index.stride[0] + c * job->index.stride[1] +
-                            y_offset(&job->index, od, oh, 0),
-                        job->index.stride[4], window_origin(g, od, oh, 0), g->stride[2]);
+            const ptrdiff_t at = n * job->index.stride[0] + c * job->index.stride[1] +
+                                 y_offset(&job->index, od, oh, 0);
+            job->t->store_index(job->index_kind, width, s->arg, window_origin(g, od, oh, 0),
+                                g->stride[2], fc_pool_index_at(job, at), job->index.stride[4]);
         }
     } else {
         job->t->sum_taps(width, taps, s->t.taps, result);
@@ -199,8 +174,9 @@ static void reduce_pixel(const fc_pool_job *job, scratch *s, ptrdiff_t n, ptrdif
     for (ptrdiff_t c = 0; c < g->C; c++)
         if (s->arg[c] < 0) /* -inf alone: the first cell inside the image */
             s->arg[c] = s->ids[0];
-    store_index(job, g->C, s->arg, n * job->index.stride[0] + y_offset(&job->index, od, oh, ow),
-                job->index.stride[1], window_origin(g, od, oh, ow), 0);
+    const ptrdiff_t at = n * job->index.stride[0] + y_offset(&job->index, od, oh, ow);
+    job->t->store_index(job->index_kind, g->C, s->arg, window_origin(g, od, oh, ow), 0,
+                        fc_pool_index_at(job, at), job->index.stride[1]);
 }
 
 static void pixel_row_task(void *context, ptrdiff_t task, int slot) {
@@ -219,8 +195,15 @@ static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     const fc_status status = fc_pool_prepare(job, dtype);
     if (status)
         return status;
+    const fc_pool *g = &job->g;
+    if (g->N == 0)
+        return FC_OK;
+    if (fc_pool_suits_planes(job))
+        return fc_pool_forward_planes(job);
     job->slot_bytes = scratch_bytes(job);
-    return fc_pool_run(job, plane_task, pixel_row_task, job->g.out);
+    if (job->channels_last)
+        return fc_pool_run(job, g->N * g->out[0] * g->out[1], pixel_row_task);
+    return fc_pool_run(job, g->N * g->C, plane_task);
 }
 
 fc_status fc_max_pool_forward(const fc_pool *g, fc_dtype dtype, const fc_array *x,

@@ -175,6 +175,8 @@ def check_needs(op, needs):
 
 def check_indices(op, name, indices, dtype, shape, reason):
     """Refuse an index array unless it has that dtype and shape; its values are checked in use."""
+    if type(indices) is _ndarray and indices.dtype == dtype and indices.shape == shape:
+        return
     _check_is_array(op, name, indices, f"np.asarray(..., dtype=np.{dtype})")
     if indices.dtype != dtype:
         _check_native(op, name, indices.dtype)

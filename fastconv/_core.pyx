@@ -12,6 +12,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport uintptr_t
 
 import os
+from math import prod
 
 import numpy as np
 
@@ -109,7 +110,7 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_sum_pool_backward(const fc_pool *g, fc_dtype dtype, fc_pool_kind kind,
                                    const fc_array *dy, const fc_array *dx)
     fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
-                        const fc_array *index, const fc_array *dx)
+                        const fc_array *index, const fc_array *dx, int zeroed)
     void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y)
     void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx)
     ctypedef struct fc_feature:
@@ -136,6 +137,10 @@ cdef extern from "fastconv.h" nogil:
 
 
 cdef object _empty = np.empty
+cdef object _zeros = np.zeros
+# Allocators hand out arrays of at least so many bytes as fresh pages (glibc: at the latest), which
+# the system zeroes: np.zeros costs nothing over np.empty.
+cdef Py_ssize_t _zero_page_bytes = 32 << 20
 cdef object _float32 = np.dtype(np.float32)
 cdef object _float64 = np.dtype(np.float64)
 cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD}
@@ -637,11 +642,12 @@ def unpool(Pool g, dy, indices):
     """dx from int64 plane indices; an index outside its plane is a ValueError."""
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View iv = _image(_index_array(indices, _index_dtypes[3]), g.y_shape, g.channels_last)
-    dx = _empty(g.x_shape, _dtype_object(dyv))
+    cdef bint zeroed = prod(g.x_shape) * dyv.buffer.itemsize >= _zero_page_bytes
+    dx = (_zeros if zeroed else _empty)(g.x_shape, _dtype_object(dyv))
     cdef View dxv = _output(dx, g.x_shape, g.channels_last)
     cdef fc_status status
     with nogil:
-        status = fc_unpool(&g.c, dyv.dtype, &dyv.array, &iv.array, &dxv.array)
+        status = fc_unpool(&g.c, dyv.dtype, &dyv.array, &iv.array, &dxv.array, zeroed)
     _raise_status(status, g.geometry)
     return dx
 

@@ -9,6 +9,7 @@
 typedef FC_REAL FC_(vec) __attribute__((vector_size(FC_LANES * sizeof(FC_REAL))));
 typedef FC_INT FC_(ivec) __attribute__((vector_size(FC_LANES * sizeof(FC_REAL))));
 typedef int32_t FC_(i32vec) __attribute__((vector_size(FC_LANES * sizeof(int32_t))));
+typedef uint8_t FC_(u8vec) __attribute__((vector_size(FC_LANES)));
 /* The same at any address an element may have; may_alias because memory holds elements. */
 typedef FC_REAL FC_(vec_mem)
     __attribute__((vector_size(FC_LANES * sizeof(FC_REAL)), aligned(sizeof(FC_REAL)), may_alias));
@@ -49,6 +50,10 @@ static inline FC_INLINE void FC_(store_part)(FC_REAL *p, VEC v, ptrdiff_t n) {
     (void)n;
     *p = v;
 #endif
+}
+
+static inline FC_INLINE void FC_(istore)(FC_INT *p, IVEC v) {
+    __builtin_memcpy(p, &v, sizeof v);
 }
 
 static inline FC_INLINE VEC FC_(load_part)(const FC_REAL *p, ptrdiff_t n) {
@@ -124,6 +129,16 @@ static inline FC_INLINE IVEC FC_(load_i32)(const int32_t *p) {
 #endif
 }
 
+static inline FC_INLINE IVEC FC_(load_u8)(const uint8_t *p) {
+#if FC_LANES > 1
+    FC_(u8vec) v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, IVEC);
+#else
+    return *p;
+#endif
+}
+
 static inline FC_INLINE void FC_(store_i32)(int32_t *p, IVEC v) {
 #if FC_LANES > 1
     *(FC_(i32vec_mem) *)p = __builtin_convertvector(v, FC_(i32vec));
@@ -139,6 +154,26 @@ static inline FC_INLINE void FC_(store_i32_part)(int32_t *p, IVEC v, ptrdiff_t n
 #else
     (void)n;
     *p = (int32_t)v;
+#endif
+}
+
+/* v and its id become the best where v is larger, or NaN. AVX-512 compares into masks, of which one
+ * is the other's condition: best waits for one comparison and one move. */
+static inline FC_INLINE void FC_(take_larger)(VEC v, IVEC id, VEC *best, IVEC *best_id) {
+#if FC_LANES == 16 && defined(__AVX512F__)
+    const __mmask16 number = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_ORD_Q);
+    const __mmask16 keep = _mm512_mask_cmp_ps_mask(number, (__m512)v, (__m512)*best, _CMP_NGT_UQ);
+    *best = (VEC)_mm512_mask_mov_ps((__m512)v, keep, (__m512)*best);
+    *best_id = (IVEC)_mm512_mask_mov_epi32((__m512i)id, keep, (__m512i)*best_id);
+#elif FC_LANES == 8 && defined(__AVX512F__)
+    const __mmask8 number = _mm512_cmp_pd_mask((__m512d)v, (__m512d)v, _CMP_ORD_Q);
+    const __mmask8 keep = _mm512_mask_cmp_pd_mask(number, (__m512d)v, (__m512d)*best, _CMP_NGT_UQ);
+    *best = (VEC)_mm512_mask_mov_pd((__m512d)v, keep, (__m512d)*best);
+    *best_id = (IVEC)_mm512_mask_mov_epi64((__m512i)id, keep, (__m512i)*best_id);
+#else
+    const IVEC larger = (v > *best) | (v != v);
+    *best = FC_(select)(larger, v, *best);
+    *best_id = FC_(iselect)(larger, id, *best_id);
 #endif
 }
 

@@ -465,7 +465,7 @@ static void check_max_pool(const pool_data *d, layout l) {
                    "max pooling of %s: index %td of kind %d", name, i, kind);
         const fc_status status =
             kind == FC_INDEX_PLANE
-                ? fc_unpool(g, d->dtype, &d->dy.array, &index.array, &dx.array)
+                ? fc_unpool(g, d->dtype, &d->dy.array, &index.array, &dx.array, 0)
                 : fc_max_pool_backward(g, d->dtype, &d->dy.array, (fc_index_kind)kind, &index.array,
                                        &dx.array);
         expect(status == FC_OK, "max pooling's gradient: %s", fc_status_message(status));
@@ -498,7 +498,7 @@ static void check_wrong_indices(const fc_kernels *t, fc_dtype dtype) {
         const tensor index = make_tensor(sizeof(int64_t), y_size, PLANES);
         for (ptrdiff_t j = 0; j < 4; j++)
             ((int64_t *)index.array.data)[j] = j == 2 ? wrong[i] : 5;
-        expect(fc_unpool(&g, dtype, &dy.array, &index.array, &dx.array) == FC_BAD_INDEX,
+        expect(fc_unpool(&g, dtype, &dy.array, &index.array, &dx.array, 0) == FC_BAD_INDEX,
                "index %lld was accepted", (long long)wrong[i]);
         release();
     }

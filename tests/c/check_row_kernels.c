@@ -245,40 +245,6 @@ void check_merge_row(const fc_kernels *t) {
     check_phases(t);
 }
 
-/* ---- scatter ------------------------------------------------------------------------------- */
-
-static void check_scattered(const fc_kernels *t, ptrdiff_t n, ptrdiff_t plane,
-                            const ptrdiff_t stride[3]) {
-    const int64_t wrong[] = {-1, plane, INT64_MIN, INT64_MAX, plane + ((int64_t)1 << 61)};
-    const ptrdiff_t count = strided_count(plane, stride[2]);
-    void *dy = take_random(t, strided_count(n, stride[0]));
-    int64_t *index = take((size_t)strided_count(n, stride[1]) * sizeof *index);
-    void *dx = take_random(t, count), *expected = take_elements(t, count);
-    memcpy(expected, dx, (size_t)count * t->itemsize);
-    ptrdiff_t bad = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const int is_wrong = below(4) == 0;
-        index[i * stride[1]] = is_wrong ? wrong[below(5)] : below(plane);
-        bad += is_wrong;
-        const int64_t target = index[i * stride[1]] * stride[2];
-        if (!is_wrong)
-            put(t, expected, target, get(t, expected, target) + get(t, dy, i * stride[0]));
-    }
-    const ptrdiff_t counted = t->scatter(n, dy, stride[0], index, stride[1], plane, dx, stride[2]);
-    expect(counted == bad, "scatter counted %td wrong indices of %td", counted, bad);
-    expect(equal_bytes(t, dx, expected, count), "scatter n %td plane %td", n, plane);
-    release();
-}
-
-void check_scatter(const fc_kernels *t) {
-    const ptrdiff_t strides[][3] = {{1, 1, 1}, {2, 1, 3}, {1, 3, 1}};
-    ptrdiff_t n;
-    for (int i = 0; (n = length_at(t, i)) >= 0; i++)
-        for (ptrdiff_t plane = 1; plane < 40; plane += 13)
-            for (size_t s = 0; s < sizeof strides / sizeof *strides; s++)
-                check_scattered(t, n, plane, strides[s]);
-}
-
 void check_relu(const fc_kernels *t) {
     ptrdiff_t n;
     for (int i = 0; (n = length_at(t, i)) >= 0; i++) {
