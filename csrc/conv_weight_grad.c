@@ -17,6 +17,7 @@
  * reduction is needed. Sums live in `acc`, [column matrix][oc][columns], until the last band. */
 #include <string.h>
 
+#include "weight_grad_gemm.h"
 #include "winograd_grad.h"
 
 /* Pixels summed in one call of the tile, about: from 256 to 1024 it hardly matters, fewer read and
@@ -414,9 +415,7 @@ fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, co
         fill_zero(&job);
         return FC_OK;
     }
-    /* the product has filters along its vectors: too few would waste them, though for single taps
-     * all else is cheaper still */
-    if (fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= job.t->lanes) {
+    if (fc_filters_are_few(g, job.t)) {
         status = run_shifted(&job);
         /* a padded image may be too large to turn; the product never holds all of it */
         if (status != FC_NO_MEMORY && status != FC_OVERFLOW)

@@ -108,3 +108,19 @@ void fc_plan_weight_grad(fc_weight_grad_job *job) {
     job->dy_dense = fc_is_dense(&job->dy, g->out);
     job->dw_dense = fc_weights_are_dense(g, &job->dw);
 }
+
+/* The factors are measured (docs/performance.md). */
+double fc_weight_grad_cost(const fc_weight_grad_job *job) {
+    const fc_conv *g = &job->g;
+    const double ocs = (double)job->ocg, channels = (double)(g->C / g->G);
+    double products, packing;
+    if (fc_filters_are_few(g, job->t)) {
+        const ptrdiff_t vectors = fc_ceil_div(g->kernel[2] * (g->C / g->G), job->t->lanes);
+        products = 1.5 * ocs * (double)(job->taps / g->kernel[2] * vectors);
+        packing = 6 * (channels + ocs);
+    } else {
+        products = 1.25 * (double)(job->sum * fc_ceil_div(job->ocg, job->t->lanes));
+        packing = 2 * (job->shifted ? channels : (double)job->sum) + 1.2 * ocs;
+    }
+    return (double)g->G * (double)job->pixels * (products + packing);
+}

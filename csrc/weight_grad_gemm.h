@@ -33,4 +33,13 @@ static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
 /* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */
 void fc_plan_weight_grad(fc_weight_grad_job *job);
 
+/* Whether filters are too few for the product, which has them along its vectors; though for single taps
+ * all else is cheaper still. */
+static inline int fc_filters_are_few(const fc_conv *g, const fc_kernels *t) {
+    return fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= t->lanes;
+}
+
+/* Vector FMAs that the sum of a planned job takes, packing and all, by whichever driver. */
+double fc_weight_grad_cost(const fc_weight_grad_job *job);
+
 #endif
