@@ -12,10 +12,10 @@ typedef struct {
     const fc_kernels *t;
     ptrdiff_t itemsize, taps, sum, ocg, pixels;
     int threads, parts, dy_dense, dw_dense;
-    int shifted, store_at_once;
-    ptrdiff_t blocks, block_rows; /* of k, and the most rows of one */
-    ptrdiff_t chunk, band, part;  /* pixels */
-    ptrdiff_t x_cols;             /* shifted: of a packed row of x */
+    int shifted, by_channels, store_at_once; /* by_channels: shifted, what a tile's rows are */
+    ptrdiff_t blocks, block_rows;            /* of k, and the most rows of one */
+    ptrdiff_t chunk, band, part;             /* pixels */
+    ptrdiff_t x_cols;                        /* shifted: of a phase of a packed row of x */
     ptrdiff_t group_chunk, oc_chunk;
     size_t acc_bytes, dyt_bytes, segment_bytes, slot_bytes;
     /* at work: */
