@@ -182,7 +182,7 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     const double chunks = (double)fc_ceil_div(g->OC / g->G, plan->oc_chunk);
     /* turning and transforming a vector of a tile: operations, and the bytes they move */
     const double moved = (6 + (double)(plan->m * plan->m) / 2) * (double)t->itemsize;
-    const double transform = 120 + moved * (double)t->lanes;
+    const double transform = 200 + moved * (double)t->lanes;
     const double product = imbalance(plan) * POSITIONS * (1.33 * tiles + 10 * bands);
     return (double)g->G *
            (ocs * vectors * (product + 100.0 * (double)(plan->r * plan->r) * outputs) +

@@ -39,6 +39,10 @@ static inline int fc_filters_are_few(const fc_conv *g, const fc_kernels *t) {
     return fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= t->lanes;
 }
 
+/* The form for them, under the conditions of fc_gemm_weight_grad. */
+fc_status fc_few_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                             const fc_array *x, const fc_array *dw);
+
 /* Vector FMAs that the sum of a planned job takes, packing and all, by whichever driver. */
 double fc_weight_grad_cost(const fc_weight_grad_job *job);
 
