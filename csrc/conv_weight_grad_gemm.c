@@ -194,28 +194,44 @@ static void multiply_strips(const grad_job *job, const packed_block *p, fc_tile 
     tile->b = first_b;
 }
 
+/* Tap (kh, kw) is read kh rows and kw columns further on, in its phase of the stride. The tile's rows are
+ * neighbouring channels or, where these are few, rows of the filter. */
+static void multiply_tap(const grad_job *job, const packed_block *p, fc_tile *tile, char *sums,
+                         ptrdiff_t tap) {
+    const fc_conv *g = &job->g;
+    const ptrdiff_t pitch = job->image.plan.image_pitch, phases = g->stride[2];
+    const ptrdiff_t kh = tap / g->kernel[2], column = tap % g->kernel[2] * g->dilation[2];
+    const ptrdiff_t at =
+        column % phases * pitch + kh * g->dilation[1] * job->x_cols + column / phases;
+    const ptrdiff_t step = job->by_channels ? fc_even_part(p->k.channels, job->t->mr) : 1;
+    for (ptrdiff_t c = 0; c < p->k.channels; c += step) {
+        if (job->by_channels)
+            tile->m = FC_MIN(step, p->k.channels - c);
+        tile->c = sums + (c * job->taps + tap) * tile->b_step * job->itemsize;
+        multiply_strips(job, p, tile, p->cols + (c * phases * pitch + at) * job->itemsize);
+    }
+}
+
 static void multiply_shifted(const grad_job *job, const packed_block *p) {
     const fc_conv *g = &job->g;
-    const ptrdiff_t m = fc_even_part(p->k.channels, job->t->mr);
+    const ptrdiff_t *kernel = g->kernel;
+    const ptrdiff_t rows = fc_even_part(kernel[1], job->t->mr);
     fc_tile tile = {.k_inner = g->out[2],
-                    .a_row = job->image.plan.image_pitch,
+                    .a_row = job->by_channels ? g->stride[2] * job->image.plan.image_pitch
+                                              : g->dilation[1] * job->x_cols,
                     .a_step = 1,
                     .a_skip = g->stride[1] * job->x_cols - g->out[2]};
     for (ptrdiff_t panel = 0; panel < job->panels; panel++) {
+        char *sums = acc_at(job, p->group, panel, first_row_of(job, &p->k));
         tile.b = dyt_at(job, p->group, panel, p->first);
         tile.b_step = panel_width(job, panel);
         tile.b_row = g->out[2] * tile.b_step;
-        tile.ldc = job->taps * tile.b_step;
+        tile.ldc = (job->by_channels ? job->taps : kernel[2]) * tile.b_step;
         tile.vectors = tile.b_step / job->t->lanes;
-        for (ptrdiff_t tap = 0; tap < job->taps; tap++) {
-            const ptrdiff_t kh = tap / g->kernel[2], kw = tap % g->kernel[2];
-            const ptrdiff_t at = kh * g->dilation[1] * job->x_cols + kw * g->dilation[2];
-            for (ptrdiff_t c = 0; c < p->k.channels; c += m) {
-                tile.m = FC_MIN(m, p->k.channels - c);
-                tile.c =
-                    acc_at(job, p->group, panel, first_row_of(job, &p->k) + c * job->taps + tap);
-                multiply_strips(job, p, &tile, p->cols + (c * tile.a_row + at) * job->itemsize);
-            }
+        for (ptrdiff_t kh = 0; kh < kernel[1]; kh += job->by_channels ? 1 : rows) {
+            tile.m = FC_MIN(rows, kernel[1] - kh);
+            for (ptrdiff_t kw = 0; kw < kernel[2]; kw++)
+                multiply_tap(job, p, &tile, sums, kh * kernel[2] + kw);
         }
     }
 }
@@ -251,7 +267,8 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
         p.count = FC_MIN(job->chunk, job->band_pixels - p.first);
         const ptrdiff_t used = job->shifted ? find_rows(job, pixel, p.count, segments)
                                             : fc_find_segments(&job->g, pixel, p.count, segments);
-        const fc_sum_block plain = {.channel = p.k.channel, .channels = p.k.channels, .taps = 1};
+        const fc_sum_block plain = {
+            .channel = p.k.channel, .channels = p.k.channels, .taps = job->g.stride[2]};
         fc_pack_panel(&job->image, job->first_group + p.group, job->shifted ? &plain : &p.k,
                       segments, used, cols);
         (job->shifted ? multiply_shifted : multiply_cols)(job, &p);

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The gradient of 3x3 convolutions with respect to their weights by Winograd's F(3x3, 4x4): stride 1,
- * no dilation.
+ * The gradient of 3x3 and 5x5 convolutions with respect to their weights by Winograd's F(3x3, 4x4) and
+ * F(5x5, 2x2): stride 1, no dilation.
  *
- * dw is a correlation of x with dy. dy is cut into tiles of 4x4, each a filter of 4x4 taps on its 6x6
- * pixels of x with 3x3 outputs, dw's taps; dw is the sum over the tiles. In the transformed space the
+ * dw is a correlation of x with dy. dy is cut into tiles of m x m, each a filter of so many taps on its 6x6
+ * pixels of x with r x r outputs, dw's taps; dw is the sum over the tiles. In the transformed space the
  * products are elementwise, so for each of the 36 positions p
  *
  *   M[p][oc][c] = sum over tiles of W[p][tile][oc] * V[p][tile][c]
  *
  * is a matrix product whose summed axis is the tiles of all images: 36 products where the direct sum
- * takes 144. As the output transform is linear it is done once for many tiles, not for each.
+ * takes 144 (3x3) or 100 (5x5). As the output transform is linear it is done once for many tiles, not for each.
  *
  * Tiles are cut into strips, rectangles of one image's tiles. A strip's patch of x or dy, some channels of
  * it, is turned to channels last; transformed, it then lies as the GEMM tile wants it, in panels of its
  * width: V and W are [position][panel][tile][channel]. So many strips form a band:
  *
  *   many channels: the threads share a band. They transform it, a panel of a strip a task, and multiply, a
- *      block of input by a block of output channels a task, which also transforms its M to 3x3 taps.
+ *      block of input by a block of output channels a task, which also transforms its M to taps.
  *      These are summed over the bands in scratch memory; no two tasks add to the same.
  *   few channels, M fits the second-level cache: each thread has bands of its own, small enough to
  *      stay there, and an M of its own. In the end these are transformed and added. */
@@ -24,7 +24,7 @@
 
 #include "winograd_grad.h"
 
-enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE, TILE = 4, TAP_ROWS = 3, TAPS = 9 };
+enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE };
 
 /* Tiles summed in one call of the GEMM tile: two panels stay in the first-level cache. */
 enum { TILE_STEPS = 192 };
@@ -124,9 +124,9 @@ static void transform(const grad_job *job, const band *b, ptrdiff_t index, ptrdi
     const ptrdiff_t nr = job->t->nr, tile = s.before - strip_at(plan, b->first).before;
     const int image = panel < plan->c_panels;
     const ptrdiff_t c = (image ? panel : panel - plan->c_panels) * nr;
-    patch p = {.rows = s.rows * TILE, .cols = s.cols * TILE, .n = s.n};
-    p.ih = s.row * TILE;
-    p.iw = s.col * TILE;
+    patch p = {.rows = s.rows * plan->m, .cols = s.cols * plan->m, .n = s.n};
+    p.ih = s.row * plan->m;
+    p.iw = s.col * plan->m;
     if (image) {
         p.image = &job->x;
         p.size = job->g.in;
@@ -134,8 +134,8 @@ static void transform(const grad_job *job, const band *b, ptrdiff_t index, ptrdi
         p.channels = FC_MIN(nr, job->cg - c);
         p.ih -= job->g.pad[1];
         p.iw -= job->g.pad[2];
-        p.rows += EDGE - TILE;
-        p.cols += EDGE - TILE;
+        p.rows += EDGE - plan->m;
+        p.cols += EDGE - plan->m;
     } else {
         p.image = &job->dy;
         p.size = job->g.out;
@@ -143,7 +143,8 @@ static void transform(const grad_job *job, const band *b, ptrdiff_t index, ptrdi
         p.channels = FC_MIN(nr, job->ocs - c);
     }
     pack_patch(job, &p, scratch);
-    const fc_wino_patch tiles = {.rows = s.rows,
+    const fc_wino_patch tiles = {.m = plan->m,
+                                 .rows = s.rows,
                                  .cols = s.cols,
                                  .vectors = fc_ceil_div(p.channels, job->t->lanes),
                                  .pitch = nr,
@@ -198,7 +199,7 @@ static void multiply(const grad_job *job, const band *b, const block *channels, 
     fc_tile tile = {.k_outer = 1, .a_row = 1, .a_step = nr, .b_step = nr, .ldc = plan->c_block};
     for (ptrdiff_t k = 0; k < b->tiles; k += steps) {
         tile.k_inner = FC_MIN(steps, b->tiles - k);
-        tile.init = k || add ? FC_INIT_LOAD : FC_INIT_ZERO;
+        tile.init = k || add ? FC_INIT_ADD : FC_INIT_ZERO;
         for (ptrdiff_t c = channels->c; c < channels->c_last; c += nr) {
             tile.vectors = fc_ceil_div(FC_MIN(nr, channels->c_last - c), job->t->lanes);
             tile.b = panel_at(job, v, c / nr, k);
@@ -218,17 +219,16 @@ static void multiply(const grad_job *job, const band *b, const block *channels, 
 static void store_taps(const grad_job *job, const block *channels, ptrdiff_t oc, const char *taps,
                        ptrdiff_t pitch) {
     const ptrdiff_t *stride = job->dw.stride;
-    const int dense = stride[3] == TAP_ROWS * stride[4];
-    const ptrdiff_t rows = dense ? TAPS : TAP_ROWS;
+    const ptrdiff_t r = job->plan.r, rows = stride[3] == r * stride[4] ? r * r : r;
     const ptrdiff_t channel = job->group * job->ocg + job->first_oc + oc;
-    for (ptrdiff_t tap = 0; tap < TAPS; tap += rows) {
+    for (ptrdiff_t tap = 0; tap < r * r; tap += rows) {
         const fc_copy copy = {.rows = rows,
                               .cols = channels->c_last - channels->c,
                               .src = taps + tap * pitch * job->itemsize,
                               .src_row = pitch,
                               .src_col = 1,
                               .dst = fc_at(&job->dw, job->t->itemsize, channel, channels->c) +
-                                     tap / TAP_ROWS * stride[3] * job->itemsize,
+                                     tap / r * stride[3] * job->itemsize,
                               .dst_row = stride[4],
                               .dst_col = stride[1]};
         job->t->copy_2d(&copy);
@@ -238,7 +238,8 @@ static void store_taps(const grad_job *job, const block *channels, ptrdiff_t oc,
 /* Taps of one output channel from M. */
 static void transform_taps(const grad_job *job, const block *channels, ptrdiff_t oc, const char *m,
                            int add, char *taps, ptrdiff_t pitch) {
-    const fc_wino_taps transform = {.channels = channels->c_last - channels->c,
+    const fc_wino_taps transform = {.r = job->plan.r,
+                                    .channels = channels->c_last - channels->c,
                                     .src =
                                         m + (oc - channels->oc) * job->plan.c_block * job->itemsize,
                                     .src_step = job->plan.m_step,
@@ -268,7 +269,8 @@ static void product_task(void *context, ptrdiff_t task, int slot) {
     for (ptrdiff_t p = 0; p < POSITIONS; p++)
         multiply(job, &job->shared, &channels, p, 0, m);
     for (ptrdiff_t oc = channels.oc; oc < channels.oc_last; oc++) {
-        char *sums = job->acc + (oc * TAPS * plan->acc_pitch + channels.c) * job->itemsize;
+        char *sums =
+            job->acc + (oc * plan->r * plan->r * plan->acc_pitch + channels.c) * job->itemsize;
         char *taps = only ? m + plan->m_bytes : sums;
         transform_taps(job, &channels, oc, m, job->shared.first > 0, taps, pitch);
         if (last)

@@ -16,9 +16,10 @@
 
 typedef enum {
     FC_INIT_ZERO,
-    FC_INIT_LOAD,        /* c itself */
-    FC_INIT_BIAS,        /* bias[m] in every column */
-    FC_INIT_BIAS_COLUMNS /* bias[n] in every row */
+    FC_INIT_LOAD,         /* c itself */
+    FC_INIT_BIAS,         /* bias[m] in every column */
+    FC_INIT_BIAS_COLUMNS, /* bias[n] in every row */
+    FC_INIT_ADD /* zero; c is added in the end: two short sums round less than a long one */
 } fc_init;
 
 /* One call of the GEMM tile: c[m][n] (+)= sum over k of a[k][m] * b[k][n].
@@ -185,21 +186,21 @@ typedef struct {
 } fc_wino_output;
 
 /* The same with channels along the vectors, for the weight gradient: see kernels/winograd_grad.inc.
- * `rows` x `cols` tiles of a patch [row][column][channel], 4 apart both ways; a column has `pitch`
+ * `rows` x `cols` tiles of a patch [row][column][channel], m apart both ways; a column has `pitch`
  * channels, of which `vectors` are transformed. Position p of a tile goes to dst[p*dst_step], tile
  * after tile, `pitch` apart. */
 typedef struct {
-    ptrdiff_t rows, cols, vectors, pitch;
+    ptrdiff_t m, rows, cols, vectors, pitch;
     const void *src;
     ptrdiff_t src_row;
     void *dst;
     ptrdiff_t dst_step;
 } fc_wino_patch;
 
-/* Position p of channel c, src[p*src_step + c], to (or, with `add`, added to) tap k of `channels`,
- * dst[k*dst_step + c], in whole vectors. */
+/* Position p of channel c, src[p*src_step + c], to (or, with `add`, added to) tap k of the r*r of
+ * `channels`, dst[k*dst_step + c], in whole vectors. */
 typedef struct {
-    ptrdiff_t channels;
+    ptrdiff_t r, channels;
     const void *src;
     ptrdiff_t src_step;
     void *dst;

@@ -12,7 +12,7 @@ enum { CHUNK_PIXELS = 1024 };
 enum { BAND_BYTES = 8 << 20 };
 
 /* Below them shifted rows would be multiplied in tiles too narrow, or row ends cost too much. */
-enum { MIN_CHANNELS = 8, MIN_COLUMNS = 8 };
+enum { MIN_CHANNELS = 8, MIN_KERNEL_ROWS = 6, MIN_COLUMNS = 8 };
 
 static void plan_blocks(fc_weight_grad_job *job) {
     const ptrdiff_t channels = job->g.C / job->g.G;
@@ -34,13 +34,15 @@ static void plan_pixels(fc_weight_grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t half = (ptrdiff_t)fc_cpu_caches()->l2 / 2 / job->itemsize;
     const ptrdiff_t ocs = fc_round_up(job->oc_chunk, job->t->lanes) * job->group_chunk;
-    const ptrdiff_t rows = job->shifted ? job->image.plan.channel_block : job->block_rows;
+    const ptrdiff_t rows = job->shifted
+                               ? job->image.plan.channel_block * g->stride[1] * g->stride[2]
+                               : job->block_rows;
     const ptrdiff_t beside = job->parts > 1 ? ocs : 0;
     const ptrdiff_t budget = BAND_BYTES / job->itemsize;
     const ptrdiff_t fit = FC_MIN(half / (rows + beside), budget / ocs);
     const ptrdiff_t chunk = FC_MAX(128, FC_MIN(CHUNK_PIXELS, fit));
     job->part = FC_MAX(1, fc_ceil_div(job->pixels, job->parts));
-    ptrdiff_t pitch, segments;
+    ptrdiff_t pitch, segments, packed;
     if (job->shifted) {
         job->part = fc_round_up(job->part, g->out[2]);
         const ptrdiff_t lines = fc_even_part(job->part / g->out[2], FC_MAX(1, chunk / g->out[2]));
@@ -48,8 +50,10 @@ static void plan_pixels(fc_weight_grad_job *job) {
         job->chunk = lines * g->out[2];
         segments = lines * g->stride[1] + strips * fc_rows_seen(g, 1);
         pitch = segments * job->x_cols;
+        packed = job->image.plan.channel_block * g->stride[2];
     } else {
         pitch = segments = job->chunk = fc_even_part(job->part, chunk);
+        packed = rows;
     }
     job->parts = (int)FC_MAX(1, fc_ceil_div(job->pixels, job->part)); /* none without a pixel */
     const ptrdiff_t most = budget / (ocs * job->chunk);
@@ -59,26 +63,29 @@ static void plan_pixels(fc_weight_grad_job *job) {
     job->acc_bytes = fc_align((size_t)(ocs * job->sum * job->itemsize));
     job->dyt_bytes = fc_align((size_t)(ocs * job->band * job->itemsize));
     job->segment_bytes = fc_align((size_t)segments * sizeof(fc_segment));
-    job->slot_bytes =
-        job->segment_bytes + fc_align((size_t)(rows * job->image.plan.image_pitch * job->itemsize));
+    job->slot_bytes = job->segment_bytes +
+                      fc_align((size_t)(packed * job->image.plan.image_pitch * job->itemsize));
 }
 
-/* Whether rows of x are packed once for all taps: at stride 1, where that is less than the columns and
- * rows are long enough for the tile's inner loop. */
+/* Whether rows of x are packed once for all taps: where that is less than the columns and rows are long
+ * enough for the tile's inner loop. */
 static void plan_shifts(fc_weight_grad_job *job) {
     const fc_conv *g = &job->g;
     const ptrdiff_t lines = FC_MIN(g->out[1], FC_MAX(1, CHUNK_PIXELS / 2 / g->out[2]));
-    job->x_cols = g->out[2] + fc_reach(g, 2);
-    job->shifted = g->stride[2] == 1 && g->kernel[0] == 1 && job->taps > 1 &&
-                   g->C / g->G >= MIN_CHANNELS && g->out[2] >= MIN_COLUMNS &&
-                   g->out[2] <= FC_MIN(CHUNK_PIXELS, BAND_BYTES / job->itemsize / g->OC) &&
-                   g->dilation[2] <= g->out[2] / 2 &&
-                   fc_rows_seen(g, lines) <= g->kernel[1] * lines;
+    job->x_cols = g->out[2] + fc_reach(g, 2) / g->stride[2];
+    job->by_channels = g->C / g->G >= MIN_CHANNELS;
+    job->shifted =
+        g->stride[2] <= g->kernel[2] && g->kernel[0] == 1 && job->taps > 1 &&
+        (job->by_channels || g->kernel[1] >= MIN_KERNEL_ROWS) && g->out[2] >= MIN_COLUMNS &&
+        g->out[2] <= FC_MIN(CHUNK_PIXELS, BAND_BYTES / job->itemsize / g->OC) &&
+        g->dilation[2] <= g->out[2] / 2 && fc_rows_seen(g, lines) <= g->kernel[1] * lines;
     job->image.g = job->g;
     if (!job->shifted)
         return;
-    for (int axis = 1; axis < FC_SPATIAL; axis++)
-        job->image.g.kernel[axis] = job->image.g.stride[axis] = job->image.g.dilation[axis] = 1;
+    /* the "taps" that are packed are the phases of the stride */
+    job->image.g.kernel[1] = job->image.g.stride[1] = 1;
+    job->image.g.kernel[2] = g->stride[2];
+    job->image.g.dilation[1] = job->image.g.dilation[2] = 1;
 }
 
 /* Each thread sums its own pixels where dw fits half its second-level cache, and there are enough. */
@@ -107,4 +114,22 @@ void fc_plan_weight_grad(fc_weight_grad_job *job) {
     plan_pixels(job);
     job->dy_dense = fc_is_dense(&job->dy, g->out);
     job->dw_dense = fc_weights_are_dense(g, &job->dw);
+}
+
+/* The factors are measured (docs/performance.md). */
+double fc_weight_grad_cost(const fc_weight_grad_job *job) {
+    const fc_conv *g = &job->g;
+    const double ocs = (double)job->ocg, channels = (double)(g->C / g->G);
+    double products, packing;
+    if (fc_filters_are_few(g, job->t)) {
+        const ptrdiff_t vectors = fc_ceil_div(g->kernel[2] * (g->C / g->G), job->t->lanes);
+        products = 1.5 * ocs * (double)(job->taps / g->kernel[2] * vectors);
+        packing = 6 * (channels + ocs);
+    } else {
+        products = 1.25 * (double)(job->sum * fc_ceil_div(job->ocg, job->t->lanes));
+        packing = 2 * (job->shifted ? channels * (double)(g->stride[1] * g->stride[2])
+                                    : (double)job->sum) +
+                  1.2 * ocs;
+    }
+    return (double)g->G * (double)job->pixels * (products + packing);
 }

@@ -1,21 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * When the weight gradient can and should be computed by Winograd's algorithm, and with which blocking.
  * No state, no clock. */
+#include "weight_grad_gemm.h"
 #include "winograd_grad.h"
 
-enum {
-    POSITIONS = FC_WINO_POSITIONS,
-    TILE = 4,
-    OVERLAP = FC_WINO_EDGE - TILE,
-    TAPS = 9,
-    LEAST_PIXELS = 700
-};
+enum { POSITIONS = FC_WINO_POSITIONS };
 
 int fc_winograd_grad_suits(const fc_conv *g) {
     /* one tile of all channels leaves the scratch memory bounded */
     const double channels = (double)((g->C + g->OC) / g->G) + 2 * FC_MAX_NR;
-    return fc_winograd_suits(g) && g->kernel[1] == 3 &&
-           POSITIONS * channels * sizeof(double) <= 16e6;
+    return fc_winograd_suits(g) && POSITIONS * channels * sizeof(double) <= 16e6;
 }
 
 /* Bytes of V and W together. A thread's own stay in half its second-level cache. Shared ones pass
@@ -27,8 +21,10 @@ static ptrdiff_t band_budget(const fc_wino_grad_plan *plan) {
     return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)20 << 20);
 }
 
-static ptrdiff_t patch_elements(ptrdiff_t rows, ptrdiff_t cols, const fc_kernels *t) {
-    return (TILE * rows + OVERLAP) * (TILE * cols + OVERLAP) * t->nr;
+static ptrdiff_t patch_elements(const fc_wino_grad_plan *plan, ptrdiff_t rows, ptrdiff_t cols,
+                                const fc_kernels *t) {
+    const ptrdiff_t overlap = plan->r - 1;
+    return (plan->m * rows + overlap) * (plan->m * cols + overlap) * t->nr;
 }
 
 /* As many tiles as fit the band and whose patch takes a quarter of the second-level cache: whole rows,
@@ -41,13 +37,13 @@ static void plan_strips(const fc_conv *g, const fc_kernels *t, fc_wino_grad_plan
     const ptrdiff_t most_patch = (ptrdiff_t)fc_cpu_caches()->l2 / 4 / itemsize;
     const ptrdiff_t panels = plan->splits ? 1 : plan->c_panels + plan->oc_panels;
     ptrdiff_t cols = FC_MIN(plan->tile_cols, most_tiles), rows = 1;
-    while (cols > 1 && patch_elements(1, cols, t) > most_patch)
+    while (cols > 1 && patch_elements(plan, 1, cols, t) > most_patch)
         cols = (cols + 1) / 2;
     plan->strip_cols = fc_even_part(plan->tile_cols, cols);
     plan->col_strips = fc_ceil_div(plan->tile_cols, plan->strip_cols);
     if (plan->col_strips == 1) {
         rows = FC_MIN(plan->tile_rows, most_tiles / cols);
-        while (rows > 1 && (patch_elements(rows, cols, t) > most_patch ||
+        while (rows > 1 && (patch_elements(plan, rows, cols, t) > most_patch ||
                             panels * g->N * fc_ceil_div(plan->tile_rows, rows) < 4 * plan->threads))
             rows--;
     }
@@ -96,8 +92,9 @@ static void plan_memory(const fc_kernels *t, fc_wino_grad_plan *plan) {
     plan->w_bytes = (size_t)(POSITIONS * plan->w_step) * itemsize;
     plan->m_bytes = (size_t)(POSITIONS * plan->m_step) * itemsize;
     plan->acc_bytes = 0;
-    const size_t patch = (size_t)patch_elements(plan->strip_rows, plan->strip_cols, t) * itemsize;
-    const size_t taps = (size_t)(TAPS * plan->c_block) * itemsize;
+    const size_t patch =
+        (size_t)patch_elements(plan, plan->strip_rows, plan->strip_cols, t) * itemsize;
+    const size_t taps = (size_t)(plan->r * plan->r * plan->c_block) * itemsize;
     const size_t threads = (size_t)plan->threads, splits = (size_t)plan->splits;
     if (plan->splits) {
         plan->slot_bytes = fc_align(FC_MAX(patch, taps));
@@ -106,10 +103,28 @@ static void plan_memory(const fc_kernels *t, fc_wino_grad_plan *plan) {
         return;
     }
     if (plan->bands > 1)
-        plan->acc_bytes = fc_align((size_t)(TAPS * plan->oc_chunk * plan->acc_pitch) * itemsize);
+        plan->acc_bytes =
+            fc_align((size_t)(plan->r * plan->r * plan->oc_chunk * plan->acc_pitch) * itemsize);
     plan->slot_bytes = fc_align(FC_MAX(patch, plan->m_bytes + taps));
     plan->workspace_bytes =
         plan->v_bytes + plan->w_bytes + plan->acc_bytes + threads * plan->slot_bytes;
+}
+
+/* Threads have bands of their own where M of some output channels fits the second-level cache together with
+ * some tiles of V and W. For each chunk of output channels x is transformed again: that pays for two of
+ * them, or four where a tile is 2x2 outputs, whose V and W are four times as large. */
+static void plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_grad_plan *plan) {
+    const ptrdiff_t least = POSITIONS * plan->acc_pitch * t->nr * (ptrdiff_t)t->itemsize;
+    const ptrdiff_t most = (ptrdiff_t)fc_cpu_caches()->l2 / 8 * 3 / least;
+    const ptrdiff_t tiles = g->N * plan->tile_rows * plan->tile_cols;
+    plan->splits = 0;
+    if (most == 0 || tiles < 32 * plan->threads)
+        return;
+    const ptrdiff_t chunks = fc_ceil_div(plan->oc_panels, most);
+    if (chunks > 8 / plan->m)
+        return;
+    plan->splits = plan->threads;
+    plan->oc_chunk = FC_MIN(plan->oc_chunk, fc_ceil_div(plan->oc_panels, chunks) * t->nr);
 }
 
 fc_status fc_plan_winograd_grad(const fc_conv *g, fc_dtype dtype, fc_wino_grad_plan *plan) {
@@ -118,24 +133,23 @@ fc_status fc_plan_winograd_grad(const fc_conv *g, fc_dtype dtype, fc_wino_grad_p
     if (!fc_winograd_grad_suits(g))
         return FC_BAD_GEOMETRY;
     plan->threads = fc_threads_for(fc_multiply_adds(g));
-    plan->tile_rows = fc_ceil_div(g->out[1], TILE);
-    plan->tile_cols = fc_ceil_div(g->out[2], TILE);
+    plan->r = g->kernel[1];
+    plan->m = FC_WINO_EDGE + 1 - plan->r;
+    plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
+    plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
     plan->c_panels = fc_ceil_div(g->C / g->G, nr);
     plan->oc_panels = fc_ceil_div(ocs, nr);
     plan->acc_pitch = plan->c_panels * nr;
     plan->oc_chunk = ocs;
-    /* M of all channels fits the second-level cache together with some tiles of V and W */
-    const ptrdiff_t m_bytes = POSITIONS * plan->c_panels * plan->oc_panels * nr * nr * itemsize;
-    const int own = m_bytes <= (ptrdiff_t)fc_cpu_caches()->l2 / 8 * 3 &&
-                    g->N * plan->tile_rows * plan->tile_cols >= 32 * plan->threads;
-    plan->splits = own ? plan->threads : 0;
+    plan_own_bands(g, t, plan);
     plan_strips(g, t, plan);
     plan->splits = FC_MIN(plan->splits, plan->strips);
     if (plan->splits) {
         plan->c_block = plan->acc_pitch;
-        plan->oc_block = plan->oc_panels * nr;
+        plan->oc_block = fc_round_up(plan->oc_chunk, nr);
     } else {
-        const ptrdiff_t most = (ptrdiff_t)fc_chunk_bytes() / (TAPS * plan->acc_pitch * itemsize);
+        const ptrdiff_t most =
+            (ptrdiff_t)fc_chunk_bytes() / (plan->r * plan->r * plan->acc_pitch * itemsize);
         if (plan->bands > 1)
             plan->oc_chunk = FC_MIN(ocs, FC_MAX(1, most / nr) * nr);
         plan_blocks(t, plan);
@@ -146,14 +160,7 @@ fc_status fc_plan_winograd_grad(const fc_conv *g, fc_dtype dtype, fc_wino_grad_p
 
 /* ---- the choice ---------------------------------------------------------------------------- */
 
-/* Costs in vector FMAs, as in plan_winograd.c; the factors are measured (docs/performance.md). */
-static double gemm_cost(const fc_conv *g, const fc_kernels *t) {
-    const double pixels = (double)g->N * (double)fc_volume(g->out);
-    const double channels = (double)(g->C / g->G), ocs = (double)(g->OC / g->G);
-    const double vectors = (double)fc_ceil_div(3 * (g->C / g->G), t->lanes);
-    const double products = 1.5 * 3 * ocs * vectors, packing = 6 * (channels + ocs);
-    return (double)g->G * pixels * (products + packing);
-}
+/* Costs are in vector FMAs, as in plan_winograd.c; the factors are measured (docs/performance.md). */
 
 /* Of all threads as long as the busiest one works. */
 static double imbalance(const fc_wino_grad_plan *plan) {
@@ -171,18 +178,29 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     /* sums are read and written once a band, transformed once a band or thread */
     const double bands = (double)fc_ceil_div(plan->strips, plan->band_strips);
     const double outputs = plan->splits ? (double)plan->splits : bands;
+    /* x is transformed once for each chunk of output channels */
+    const double chunks = (double)fc_ceil_div(g->OC / g->G, plan->oc_chunk);
     /* turning and transforming a vector of a tile: operations, and the bytes they move */
-    const double transform = 500 + 14 * (double)(t->lanes * (ptrdiff_t)t->itemsize);
+    const double moved = (6 + (double)(plan->m * plan->m) / 2) * (double)t->itemsize;
+    const double transform = 200 + moved * (double)t->lanes;
     const double product = imbalance(plan) * POSITIONS * (1.33 * tiles + 10 * bands);
     return (double)g->G *
-           (ocs * vectors * (product + 900 * outputs) + transform * tiles * (vectors + oc_vectors));
+           (ocs * vectors * (product + 100.0 * (double)(plan->r * plan->r) * outputs) +
+            transform * tiles * (chunks * vectors + oc_vectors));
+}
+
+/* Short sums are so precise that Winograd's error would be more than 2.5 times theirs: the fewest pixels
+ * that the GEMM would have to add up in one go. */
+static ptrdiff_t least_pixels(const fc_wino_grad_plan *plan) {
+    return plan->r == 3 ? 350 : 900;
 }
 
 int fc_winograd_grad_pays(const fc_conv *g, fc_dtype dtype) {
-    const fc_kernels *t = fc_table(dtype);
     fc_wino_grad_plan plan;
-    /* Short sums are so precise that Winograd's error would be more than 2.5 times theirs. */
-    if (g->N * fc_volume(g->out) < LEAST_PIXELS || fc_plan_winograd_grad(g, dtype, &plan) != FC_OK)
+    fc_weight_grad_job gemm = {.g = *g, .t = fc_table(dtype)};
+    if (fc_plan_winograd_grad(g, dtype, &plan) != FC_OK)
         return 0;
-    return winograd_cost(g, t, &plan) < gemm_cost(g, t);
+    fc_plan_weight_grad(&gemm);
+    return gemm.part >= least_pixels(&plan) &&
+           winograd_cost(g, gemm.t, &plan) < fc_weight_grad_cost(&gemm);
 }

@@ -12,10 +12,10 @@ typedef struct {
     const fc_kernels *t;
     ptrdiff_t itemsize, taps, sum, ocg, pixels;
     int threads, parts, dy_dense, dw_dense;
-    int shifted, store_at_once;
-    ptrdiff_t blocks, block_rows; /* of k, and the most rows of one */
-    ptrdiff_t chunk, band, part;  /* pixels */
-    ptrdiff_t x_cols;             /* shifted: of a packed row of x */
+    int shifted, by_channels, store_at_once; /* by_channels: shifted, what a tile's rows are */
+    ptrdiff_t blocks, block_rows;            /* of k, and the most rows of one */
+    ptrdiff_t chunk, band, part;             /* pixels */
+    ptrdiff_t x_cols;                        /* shifted: of a phase of a packed row of x */
     ptrdiff_t group_chunk, oc_chunk;
     size_t acc_bytes, dyt_bytes, segment_bytes, slot_bytes;
     /* at work: */
@@ -32,5 +32,18 @@ static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
 
 /* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */
 void fc_plan_weight_grad(fc_weight_grad_job *job);
+
+/* Whether filters are too few for the product, which has them along its vectors; though for single taps
+ * all else is cheaper still. */
+static inline int fc_filters_are_few(const fc_conv *g, const fc_kernels *t) {
+    return fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= t->lanes;
+}
+
+/* The form for them, under the conditions of fc_gemm_weight_grad. */
+fc_status fc_few_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
+                             const fc_array *x, const fc_array *dw);
+
+/* Vector FMAs that the sum of a planned job takes, packing and all, by whichever driver. */
+double fc_weight_grad_cost(const fc_weight_grad_job *job);
 
 #endif

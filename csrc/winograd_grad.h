@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The weight gradient by Winograd's F(3x3, 4x4): see conv_winograd_grad.c for what the blocks are. */
+ * The weight gradient by Winograd's F(r x r, m x m): see conv_winograd_grad.c for what the blocks are. */
 #ifndef FASTCONV_WINOGRAD_GRAD_H
 #define FASTCONV_WINOGRAD_GRAD_H
 
 #include "plan.h"
 
 typedef struct {
+    ptrdiff_t r, m;
     ptrdiff_t tile_rows, tile_cols;           /* of one image */
     ptrdiff_t strip_rows, strip_cols;         /* tiles transformed at a time */
     ptrdiff_t row_strips, col_strips, strips; /* of one image; of all images */
@@ -19,8 +20,8 @@ typedef struct {
     size_t v_bytes, w_bytes, m_bytes, acc_bytes, slot_bytes, workspace_bytes;
 } fc_wino_grad_plan;
 
-/* Whether it can compute the weight gradient of this convolution: 3x3 filters, stride 1, no dilation,
- * one plane. */
+/* Whether it can compute the weight gradient of this convolution: 3x3 or 5x5 filters, stride 1, no
+ * dilation, one plane. */
 int fc_winograd_grad_suits(const fc_conv *g);
 
 /* Whether it should. */

@@ -238,6 +238,8 @@ LARGE_CONV_CASES = [
     ConvCase("16-MB-of-weights-in-groups", (1, 1024, 4, 4), 1024, (3, 3), padding=1, groups=2),
     ConvCase("stride-2", (2, 16, 29, 31), 24, (3, 3), stride=2, padding=1),
     ConvCase("stride-3", (1, 17, 40, 41), 24, (5, 5), stride=3, padding=2),
+    ConvCase("stride-4-3-channels", (2, 3, 47, 45), 20, (11, 11), stride=4, padding=2),
+    ConvCase("long-filters", (2, 2, 30, 43), 20, (8, 5), stride=(1, 2), padding=1, dilation=(2, 1)),
     ConvCase("stride-2-3d", (1, 5, 13, 14, 15), 9, (3, 3, 3), stride=2, padding=1),
     ConvCase("groups", (2, 24, 15, 17), 36, (3, 3), padding=1, groups=4),
     ConvCase("depthwise", (3, 40, 33, 35), 40, (3, 3), padding=1, groups=40),

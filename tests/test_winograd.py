@@ -95,8 +95,9 @@ def test_weight_gradient(case, isa, dtype, rng):
     x, _, _, dy = case.arrays(dtype, rng)
     dw = R.conv2d_weight_grad(dy, x, case.w_shape, **case.parameters)
     # a tile rounds at all its 36 positions, however few outputs are in it
-    tiles = math.prod(-(-size // 4) for size in dy.shape[2:]) * dy.shape[0]
-    terms = WINOGRAD_SLACK * 16 * tiles
+    edge = 7 - case.kernel[0]
+    tiles = math.prod(-(-size // edge) for size in dy.shape[2:]) * dy.shape[0]
+    terms = WINOGRAD_SLACK * edge**2 * tiles
     for s in everywhere(case.ndim, rng):
         with s:
             how = {"layout": s.layout, "algo": "winograd"}
@@ -107,21 +108,34 @@ def test_weight_gradient(case, isa, dtype, rng):
             assert_sums_close(actual, dw, terms, dy, x)
 
 
-@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize(
+    ("kernel", "size", "groups"), [(3, (69, 75), 1), (3, (69, 75), 5), (5, (39, 35), 1)]
+)
 @pytest.mark.parametrize("threads", [1, 3])
-def test_weight_gradient_of_many_channels(threads, groups, isa, dtype, rng):
+def test_weight_gradient_of_many_channels(threads, kernel, size, groups, isa, dtype, rng):
     """Several bands that the threads share, several blocks of channels; where few are left in a
-    group, bands of each thread's own."""
-    x = uniform((2, 130, 69, 75), dtype, rng)
-    dy = uniform((2, 140, 69, 75), dtype, rng)
+    group, bands of each thread's own, and several chunks of output channels."""
+    x = uniform((2, 130, *size), dtype, rng)
+    dy = uniform((2, 140, *size), dtype, rng)
     with fastconv.threads(threads):
-        how = {"padding": 1, "groups": groups}
+        how = {"padding": kernel // 2, "groups": groups}
         actual, again, expected = (
-            F.conv2d_weight_grad(dy, x, (140, 130 // groups, 3, 3), **how, algo=algo)
+            F.conv2d_weight_grad(dy, x, (140, 130 // groups, kernel, kernel), **how, algo=algo)
             for algo in ("winograd", "winograd", "gemm")
         )
     assert actual.tobytes() == again.tobytes()
-    assert_sums_close(actual, expected, 2 * 69 * 75, dy, x)
+    assert_sums_close(actual, expected, 2 * math.prod(size), dy, x)
+
+
+@pytest.mark.parametrize(("kernel", "OC"), [(3, 128), (5, 250)])
+def test_weight_gradient_in_chunks_of_output_channels(kernel, OC, isa, dtype, rng):
+    """Each thread sums its own tiles, for some output channels at a time."""
+    x, dy = uniform((2, 40, 30, 33), dtype, rng), uniform((2, OC, 30, 33), dtype, rng)
+    actual, expected = (
+        F.conv2d_weight_grad(dy, x, (OC, 40, kernel, kernel), padding=kernel // 2, algo=algo)
+        for algo in ("winograd", "gemm")
+    )
+    assert_sums_close(actual, expected, 2 * 30 * 33, dy, x)
 
 
 def test_weight_gradient_of_a_long_row(isa, dtype, rng):
@@ -134,37 +148,54 @@ def test_weight_gradient_of_a_long_row(isa, dtype, rng):
     assert_sums_close(actual, expected, 5 * 6001, dy, x)
 
 
-@pytest.mark.parametrize(("N", "size"), [(16, 7), (1, 27), (2, 28), (1, 57)])
-def test_rounding_errors_of_the_weight_gradient(N, size, isa, rng):
-    """At most 2.5 times those of the GEMM from 700 pixels on."""
+@pytest.mark.parametrize(
+    ("kernel", "N", "size", "threads"),
+    [
+        (3, 8, 7, 1),
+        (3, 1, 19, 1),
+        (3, 2, 28, 2),
+        (3, 16, 7, 2),
+        (3, 1, 57, 1),
+        (5, 20, 7, 1),
+        (5, 1, 30, 1),
+        (5, 3, 28, 2),
+        (5, 2, 57, 2),
+    ],
+)
+def test_rounding_errors_of_the_weight_gradient(kernel, N, size, threads, isa, rng):
+    """At most 2.5 times those of the GEMM where it adds up 350 pixels in one go, 900 for 5x5."""
     x = rng.standard_normal((N, 32, size, size)).astype(np.float32)
     dy = rng.standard_normal((N, 40, size, size)).astype(np.float32)
-    w_shape, how = (40, 32, 3, 3), {"padding": 1}
+    w_shape, how = (40, 32, kernel, kernel), {"padding": kernel // 2}
     exact = F.conv2d_weight_grad(dy.astype(float), x.astype(float), w_shape, **how, algo="gemm")
     errors = {}
     for algo in ("gemm", "winograd"):
-        error = F.conv2d_weight_grad(dy, x, w_shape, **how, algo=algo) - exact
+        with fastconv.threads(threads):  # each has a sum of its own
+            error = F.conv2d_weight_grad(dy, x, w_shape, **how, algo=algo) - exact
         errors[algo] = np.sqrt(np.mean(error**2))
     assert errors["winograd"] < 2.5 * errors["gemm"]
 
 
 @pytest.mark.parametrize(
-    ("N", "size", "F", "algo", "same"),
+    ("N", "C", "size", "F", "same"),
     [
-        (1, 17, 3, "auto", "gemm"),  # a short sum: the direct one is more precise
-        (2, 28, 3, "auto", "winograd"),
-        (2, 28, 5, "winograd", "gemm"),  # no such form
+        (1, 64, 17, 3, "gemm"),  # a short sum: the direct one is more precise
+        (2, 64, 28, 3, "winograd"),
+        (1, 64, 28, 5, "gemm"),  # short for tiles of 2x2
+        (2, 64, 31, 5, "winograd"),
+        (8, 2, 40, 3, "gemm"),  # all work is in the transforms
     ],
 )
-def test_what_the_weight_gradient_takes(N, size, F, algo, same, rng):
-    x, dy = (rng.standard_normal((N, 64, size, size)).astype(np.float32) for _ in range(2))
-    w_shape, how = (64, 64, F, F), {"padding": F // 2}
-    dw = {
-        a: fastconv.conv2d_weight_grad(dy, x, w_shape, **how, algo=a).tobytes()
-        for a in ("gemm", "winograd", algo)
-    }
-    assert dw[algo] == dw[same]
-    assert (dw["gemm"] == dw["winograd"]) == (F == 5)
+def test_what_the_weight_gradient_takes(N, C, size, F, same, rng):
+    x, dy = (rng.standard_normal((N, c, size, size)).astype(np.float32) for c in (C, 64))
+    w_shape, how = (64, C, F, F), {"padding": F // 2}
+    with fastconv.threads(1):
+        dw = {
+            algo: fastconv.conv2d_weight_grad(dy, x, w_shape, **how, algo=algo).tobytes()
+            for algo in ("gemm", "winograd", "auto")
+        }
+    assert dw["auto"] == dw[same]
+    assert dw["gemm"] != dw["winograd"]
 
 
 @pytest.mark.parametrize("algo", ["gemm", "winograd"])

@@ -202,8 +202,6 @@ _CONV = {
     "main": "auto",
     "baselines": ("naive", "im2col"),
 }
-# of the weights there is no Winograd form
-_WEIGHTS = _CONV | {"candidates": tuple(c for c in _CONV["candidates"] if c != "winograd")}
 _MAX = {
     "candidates": ("numpy", "indices", "compact"),
     "main": "indices",
@@ -219,7 +217,7 @@ _AVG = {
 OPERATIONS = (
     Operation("forward", "Convolution, forward", **_CONV),
     Operation("input_grad", "Convolution, gradient of the input", **_CONV),
-    Operation("weight_grad", "Convolution, gradient of the weights", **_WEIGHTS),
+    Operation("weight_grad", "Convolution, gradient of the weights", **_CONV),
     Operation("max_pool", "Max pooling with its indices", **_MAX),
     Operation("max_pool_grad", "Max pooling, gradient", **_MAX),
     Operation("avg_pool", "Average pooling", **_AVG),

@@ -239,7 +239,7 @@ static conv_data make_conv(const fc_kernels *t, fc_dtype dtype, const conv_case 
 
 /* Rounding errors of the transforms grow with the sums of their absolute values: for an output of one
  * channel of numbers up to 1, at most the square of max over k of sum over i of |A[k][i]| * |G[i]| *
- * |B[i]| (the last two are sums over a row): 25 for F(4, 3), 38 for F(2, 5), 32 for F(3, 4). */
+ * |B[i]| (the last two are sums over a row): 25 for F(4, 3), 38 for F(2, 5), 32 for F(3, 4), 20 for F(5, 2). */
 static double winograd_bound(ptrdiff_t terms) {
     return 38.0 * 38.0 * (double)terms;
 }

@@ -23,11 +23,15 @@ typedef struct {
     const ptrdiff_t *b_at;
 } tile_shape;
 
+static int reads_c(const fc_tile *tile) {
+    return tile->init == FC_INIT_LOAD || tile->init == FC_INIT_ADD;
+}
+
 /* c[m][n] before, its sum and the sum of the absolute values that bounds the rounding error. */
 static void expected_tile(const fc_kernels *t, const fc_tile *tile, ptrdiff_t m, ptrdiff_t n,
                           const void *c_before, double *sum, double *magnitude) {
     *sum = tile->init == FC_INIT_ZERO   ? 0
-           : tile->init == FC_INIT_LOAD ? get(t, c_before, m * tile->ldc + n)
+           : reads_c(tile)              ? get(t, c_before, m * tile->ldc + n)
            : tile->init == FC_INIT_BIAS ? get(t, tile->bias, m)
                                         : get(t, tile->bias, n);
     *magnitude = fabs(*sum);
@@ -70,14 +74,14 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
         tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
     void *before = take_random(t, c_count);
     tile.c = take_elements(t, c_count);
-    if (tile.init == FC_INIT_LOAD)
+    if (reads_c(&tile))
         memcpy(tile.c, before, (size_t)c_count * t->itemsize);
     t->gemm_tile(&tile);
     for (ptrdiff_t i = 0; i < c_count; i++) {
         const ptrdiff_t row = i / ldc, column = i % ldc;
         double sum, magnitude;
         if (column >= n) {
-            expect(same(get(t, tile.c, i), tile.init == FC_INIT_LOAD ? get(t, before, i) : NAN),
+            expect(same(get(t, tile.c, i), reads_c(&tile) ? get(t, before, i) : NAN),
                    "gemm_tile wrote between two rows");
             continue;
         }
@@ -133,7 +137,7 @@ void check_gemm_tile(const fc_kernels *t) {
     };
     for (ptrdiff_t m = 1; m <= t->mr; m++)
         for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
-            for (int init = FC_INIT_ZERO; init <= FC_INIT_BIAS_COLUMNS; init++)
+            for (int init = FC_INIT_ZERO; init <= FC_INIT_ADD; init++)
                 for (int relu = 0; relu < 2; relu++)
                     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
                         const fc_tile tile = {

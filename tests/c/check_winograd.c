@@ -170,15 +170,15 @@ void check_wino_output(const fc_kernels *t) {
 
 /* ---- weight gradient: channels along the vectors -------------------------------------------- */
 
-static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t rows, ptrdiff_t cols,
-                        ptrdiff_t vectors) {
-    enum { TILE = 4 };
+static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m, ptrdiff_t rows,
+                        ptrdiff_t cols, ptrdiff_t vectors) {
     const ptrdiff_t pitch = 2 * t->lanes, channels = vectors * t->lanes;
-    const ptrdiff_t src_row = (TILE * cols + edge - TILE) * pitch;
+    const ptrdiff_t src_row = (m * cols + edge - m) * pitch;
     const ptrdiff_t step = rows * cols * pitch + 1;
-    void *src = take_random(t, (TILE * rows + edge - TILE) * src_row);
+    void *src = take_random(t, (m * rows + edge - m) * src_row);
     void *dst = take_elements(t, POSITIONS * step);
-    const fc_wino_patch patch = {.rows = rows,
+    const fc_wino_patch patch = {.m = m,
+                                 .rows = rows,
                                  .cols = cols,
                                  .vectors = vectors,
                                  .pitch = pitch,
@@ -201,46 +201,48 @@ static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t rows, ptr
         }
         memset(tile, 0, sizeof tile);
         for (ptrdiff_t k = 0; k < edge * edge; k++)
-            tile[k / edge][k % edge] =
-                get(t, src,
-                    (TILE * row + k / edge) * src_row + (TILE * col + k % edge) * pitch + channel);
+            tile[k / edge][k % edge] = get(
+                t, src, (m * row + k / edge) * src_row + (m * col + k % edge) * pitch + channel);
         compare_positions(t, (const double (*)[EDGE])transformation, (const double (*)[EDGE])tile,
                           at(t, dst, i), step, "wino_grad", edge);
     }
     release();
 }
 
-static void check_patches(const fc_kernels *t, ptrdiff_t edge) {
+static void check_patches(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m) {
     for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
         for (ptrdiff_t cols = 1; cols <= 3; cols++)
             for (ptrdiff_t rows = 1; rows <= 2; rows++)
-                check_patch(t, edge, rows, cols, vectors);
+                check_patch(t, edge, m, rows, cols, vectors);
 }
 
 void check_wino_grad_image(const fc_kernels *t) {
-    check_patches(t, EDGE);
+    check_patches(t, EDGE, 4);
+    check_patches(t, EDGE, 2);
 }
 
 void check_wino_grad_dy(const fc_kernels *t) {
-    check_patches(t, 4);
+    check_patches(t, 4, 4);
+    check_patches(t, 2, 2);
 }
 
-static void check_taps(const fc_kernels *t, ptrdiff_t channels, int add) {
-    enum { EDGE_OUT = 3, TAPS = 9 };
+static void check_taps(const fc_kernels *t, ptrdiff_t r, ptrdiff_t channels, int add) {
+    enum { MOST_TAPS = MOST * MOST };
     const ptrdiff_t whole = (channels + t->lanes - 1) / t->lanes * t->lanes;
     const ptrdiff_t src_step = whole + 1, dst_step = whole;
-    void *src = take_random(t, POSITIONS * src_step), *dst = take_random(t, TAPS * dst_step);
-    double before[TAPS * 64];
-    for (ptrdiff_t i = 0; i < TAPS * dst_step; i++)
+    void *src = take_random(t, POSITIONS * src_step), *dst = take_random(t, r * r * dst_step);
+    double before[MOST_TAPS * 64];
+    for (ptrdiff_t i = 0; i < r * r * dst_step; i++)
         before[i] = get(t, dst, i);
-    const fc_wino_taps taps = {.channels = channels,
+    const fc_wino_taps taps = {.r = r,
+                               .channels = channels,
                                .src = src,
                                .src_step = src_step,
                                .dst = dst,
                                .dst_step = dst_step,
                                .add = add};
     matrix at, products, expected;
-    make_at(EDGE_OUT, at);
+    make_at(r, at);
     t->wino_grad_taps(&taps);
     for (ptrdiff_t c = 0; c < channels; c++) {
         double magnitude;
@@ -248,9 +250,9 @@ static void check_taps(const fc_kernels *t, ptrdiff_t channels, int add) {
             products[p / EDGE][p % EDGE] = get(t, src, p * src_step + c);
         transform((const double (*)[EDGE])at, (const double (*)[EDGE])products, expected,
                   &magnitude);
-        for (ptrdiff_t k = 0; k < TAPS; k++) {
+        for (ptrdiff_t k = 0; k < r * r; k++) {
             const ptrdiff_t i = k * dst_step + c;
-            const double sum = expected[k / EDGE_OUT][k % EDGE_OUT] + (add ? before[i] : 0);
+            const double sum = expected[k / r][k % r] + (add ? before[i] : 0);
             compare(t, get(t, dst, i), sum, magnitude + 1, "wino_grad_taps", add, i);
         }
     }
@@ -258,7 +260,8 @@ static void check_taps(const fc_kernels *t, ptrdiff_t channels, int add) {
 }
 
 void check_wino_grad_taps(const fc_kernels *t) {
-    for (ptrdiff_t channels = 1; channels <= 2 * t->lanes + 1; channels++)
-        for (int add = 0; add < 2; add++)
-            check_taps(t, channels, add);
+    for (ptrdiff_t r = 3; r <= 5; r += 2)
+        for (ptrdiff_t channels = 1; channels <= 2 * t->lanes + 1; channels++)
+            for (int add = 0; add < 2; add++)
+                check_taps(t, r, channels, add);
 }
