@@ -110,7 +110,8 @@ static void filter_task(void *context, ptrdiff_t oc, int slot) {
     const ptrdiff_t taps = taps_of(job), lanes = job->t->lanes;
     const grad_scratch s = carve_scratch(job, slot);
     ptrdiff_t added = 0;
-    fc_planes_taps(p, s.block, s.taps);
+    fc_planes_clear(p, s.block);
+    fc_planes_taps(p, s.block, (const ptrdiff_t[FC_SPATIAL]){0}, job->g.kernel, s.taps);
     memset(s.sums, 0, (size_t)taps * sizeof(double));
     job->t->fill(taps * lanes, 0, s.lanes, 1);
     for (ptrdiff_t i = 0; i < job->g.N * p->blocks; i++) {

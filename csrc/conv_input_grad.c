@@ -41,6 +41,16 @@ static axis_phase find_phase(const fc_conv *g, int axis, ptrdiff_t phase) {
     return p;
 }
 
+/* The phase's taps along an axis of w, last one first. */
+static void flip_axis(const axis_phase *p, int axis, ptrdiff_t itemsize, fc_array *w) {
+    ptrdiff_t *stride = &w->stride[axis + 2];
+    /* steps that are never taken may be too long to compute with */
+    if (p->taps > 0)
+        w->data += (p->first_tap + (p->taps - 1) * p->tap_step) * *stride * itemsize;
+    if (p->taps > 1)
+        *stride *= -p->tap_step;
+}
+
 /* No tap reaches this phase: dx is the bias there, or zero. */
 static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, const fc_array *bias) {
     static const double zero = 0;
@@ -79,12 +89,7 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const
         s.stride[axis] = 1;
         s.dilation[axis] = p.dilation;
         s.pad[axis] = p.pad;
-        /* steps that are never taken may be too long to compute with */
-        if (p.taps > 0)
-            flipped.data +=
-                (p.first_tap + (p.taps - 1) * p.tap_step) * w->stride[axis + 2] * itemsize;
-        if (p.taps > 1)
-            flipped.stride[axis + 2] = -p.tap_step * w->stride[axis + 2];
+        flip_axis(&p, axis, itemsize, &flipped);
         view.data += phase[axis] * dx->stride[axis + 2] * itemsize;
         if (p.out > 1)
             view.stride[axis + 2] *= g->stride[axis];
@@ -113,12 +118,11 @@ static ptrdiff_t merged_place(const fc_conv *g, const merged_phases *m, int axis
 
 /* Whether they can be merged; fills m and finds out how many taps they have if they are not. */
 static int find_merged(const fc_conv *g, merged_phases *m) {
-    enum { MOST_PHASES = 16 };
     m->g = (fc_conv){.N = g->N, .C = g->OC, .G = g->G};
     ptrdiff_t phases = 1;
     for (int axis = 0; axis < FC_SPATIAL; axis++) {
         m->phases[axis] = g->stride[axis];
-        if (g->stride[axis] > MOST_PHASES || g->stride[axis] > g->in[axis] ||
+        if (g->stride[axis] > FC_MOST_PHASES || g->stride[axis] > g->in[axis] ||
             g->dilation[axis] != 1)
             return 0;
         phases *= g->stride[axis];
@@ -187,9 +191,36 @@ static void merge_weights(const fc_conv *g, const fc_kernels *t, const merged_ph
     }
 }
 
+/* Depthwise, phases share the image and nothing else: each has the taps that meet it. */
+static fc_status run_depthwise(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
+                               const fc_array *dy, const fc_array *w, const fc_array *bias,
+                               const fc_merge *merge) {
+    const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
+    fc_conv one = m->g; /* phase */
+    fc_phase phases[FC_MOST_PHASES * FC_MOST_PHASES];
+    ptrdiff_t number = 0;
+    one.OC = g->C;
+    if (!fc_is_depthwise(&one))
+        return FC_BAD_GEOMETRY;
+    for (ptrdiff_t i = 0; i < m->phases[1] * m->phases[2]; i++) {
+        const ptrdiff_t phase[] = {0, i / m->phases[2], i % m->phases[2]};
+        fc_phase *p = &phases[i];
+        *p = (fc_phase){.w = *w, .number = number};
+        p->w.stride[0] = w->stride[1];
+        for (int axis = 0; axis < FC_SPATIAL; axis++) {
+            const axis_phase a = find_phase(g, axis, phase[axis]);
+            p->taps[axis] = a.taps;
+            p->first[axis] = a.taps > 0 ? merged_place(g, m, axis, phase[axis]) : 0;
+            flip_axis(&a, axis, itemsize, &p->w);
+        }
+        number += fc_volume(p->taps);
+    }
+    return fc_depthwise_merged(&one, dtype, dy, phases, g->OC / g->G * w->stride[0], bias, merge);
+}
+
 static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
                             const fc_array *dy, const fc_array *w, const fc_array *bias,
-                            const fc_array *dx, int *finite) {
+                            const fc_merge *merge, int *finite) {
     const fc_kernels *t = fc_table(dtype);
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize, taps = fc_volume(m->g.kernel);
     const ptrdiff_t channels = g->C / g->G, row = g->OC / g->G * taps;
@@ -206,12 +237,8 @@ static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phase
         const ptrdiff_t c = oc / (phases * channels) * channels + oc / m->phases[2] % channels;
         t->fill(1, fc_bias_at(t, bias, c), biases.data + oc * itemsize, 1);
     }
-    const fc_merge merge = {.y = *dx,
-                            .channels = channels,
-                            .stride = {m->phases[1], m->phases[2]},
-                            .size = {g->in[1], g->in[2]}};
     const fc_status status = fc_conv_merged(&m->g, dtype, dy, &weights, phases * channels * row,
-                                            bias ? &biases : NULL, &merge, finite);
+                                            bias ? &biases : NULL, merge, finite);
     fc_workspace_release(memory);
     return status;
 }
@@ -221,10 +248,16 @@ static fc_status try_merged(const fc_conv *g, fc_dtype dtype, const fc_array *dy
                             const fc_array *bias, const fc_array *dx) {
     merged_phases m;
     int finite = 1;
-    if (g->N == 0 || fc_is_depthwise(g) || !find_merged(g, &m) ||
-        !merging_pays(g, fc_table(dtype), &m))
+    if (g->N == 0 || !find_merged(g, &m))
         return FC_BAD_GEOMETRY;
-    const fc_status status = run_merged(g, dtype, &m, dy, w, bias, dx, &finite);
+    const fc_merge merge = {.y = *dx,
+                            .channels = g->C / g->G,
+                            .stride = {m.phases[1], m.phases[2]},
+                            .size = {g->in[1], g->in[2]}};
+    const fc_status depthwise = run_depthwise(g, dtype, &m, dy, w, bias, &merge);
+    if (depthwise != FC_BAD_GEOMETRY || fc_is_depthwise(g) || !merging_pays(g, fc_table(dtype), &m))
+        return depthwise;
+    const fc_status status = run_merged(g, dtype, &m, dy, w, bias, &merge, &finite);
     return finite ? status : FC_BAD_GEOMETRY;
 }
 

@@ -77,11 +77,16 @@ static void lay_out_phase(const fc_planes *p, const fc_plane_block *b, ptrdiff_t
     p->t->copy_2d(&copy);
 }
 
+void fc_planes_clear(const fc_planes *p, char *block) {
+    memset(block, 0, (size_t)p->elements * p->t->itemsize);
+}
+
 void fc_lay_out_block(const fc_planes *p, ptrdiff_t n, ptrdiff_t c, const fc_plane_block *b,
                       char *dst) {
     const fc_conv *g = &p->g;
     const ptrdiff_t itemsize = (ptrdiff_t)p->t->itemsize;
-    memset(dst, 0, (size_t)(p->elements * itemsize));
+    if (p->blocks > 1)
+        fc_planes_clear(p, dst);
     for (ptrdiff_t kd = 0; kd < g->kernel[0]; kd++) {
         const ptrdiff_t id = b->od * g->stride[0] - g->pad[0] + kd * g->dilation[0];
         const int inside = id >= 0 && id < g->in[0];
@@ -96,12 +101,13 @@ void fc_lay_out_block(const fc_planes *p, ptrdiff_t n, ptrdiff_t c, const fc_pla
     }
 }
 
-void fc_planes_taps(const fc_planes *p, const char *block, const void **taps) {
+void fc_planes_taps(const fc_planes *p, const char *block, const ptrdiff_t first[FC_SPATIAL],
+                    const ptrdiff_t count[FC_SPATIAL], const void **taps) {
     const fc_conv *g = &p->g;
     const ptrdiff_t SH = g->stride[1], SW = g->stride[2];
-    for (ptrdiff_t kd = 0; kd < g->kernel[0]; kd++)
-        for (ptrdiff_t kh = 0; kh < g->kernel[1]; kh++)
-            for (ptrdiff_t kw = 0; kw < g->kernel[2]; kw++) {
+    for (ptrdiff_t kd = first[0]; kd < first[0] + count[0]; kd++)
+        for (ptrdiff_t kh = first[1]; kh < first[1] + count[1]; kh++)
+            for (ptrdiff_t kw = first[2]; kw < first[2] + count[2]; kw++) {
                 const ptrdiff_t h = kh * g->dilation[1], w = kw * g->dilation[2];
                 const ptrdiff_t phase = (kd * p->row_phases + h % SH) * p->col_phases + w % SW;
                 *taps++ = block + (phase * p->phase_elements + h / SH * p->pitch + w / SW) *

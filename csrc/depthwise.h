@@ -34,8 +34,12 @@ size_t fc_planes_bytes(const fc_planes *p); /* of a laid-out block */
 fc_plane_block fc_plane_block_at(const fc_planes *p, ptrdiff_t block);
 void fc_lay_out_block(const fc_planes *p, ptrdiff_t n, ptrdiff_t c, const fc_plane_block *block,
                       char *dst);
-/* Where the run of every filter tap starts in a block laid out at `block`. */
-void fc_planes_taps(const fc_planes *p, const char *block, const void **taps);
+/* Memory for blocks must be cleared before the first one: where all are the same part of a plane, what
+ * is padding stays padding. */
+void fc_planes_clear(const fc_planes *p, char *block);
+/* Where the runs of a box of filter taps start in a block laid out at `block`. */
+void fc_planes_taps(const fc_planes *p, const char *block, const ptrdiff_t first[FC_SPATIAL],
+                    const ptrdiff_t count[FC_SPATIAL], const void **taps);
 
 /* ---- channels last ---- */
 

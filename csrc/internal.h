@@ -325,6 +325,17 @@ fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, co
                          ptrdiff_t w_group, const fc_array *bias, const fc_merge *merge,
                          int *finite);
 
+/* Strides along an axis beyond which phases are not merged. */
+#define FC_MOST_PHASES 16
+
+/* One of the phases, ph*stride[1] + pw, has a box of the merged filter's taps, from `first` on, with
+ * filters of its own of any strides; none where an axis has none. Its taps are numbered from `number`
+ * on among those of all phases. */
+typedef struct {
+    fc_array w;
+    ptrdiff_t first[FC_SPATIAL], taps[FC_SPATIAL], number;
+} fc_phase;
+
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);
 
@@ -333,6 +344,11 @@ int fc_is_depthwise(const fc_conv *g);
 
 fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_array *w,
                             ptrdiff_t w_group, const fc_array *bias, const fc_array *y, int relu);
+
+/* The same for merged outputs: g is the convolution of one phase if it had all the taps. */
+fc_status fc_depthwise_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+                              const fc_phase *phases, ptrdiff_t w_group, const fc_array *bias,
+                              const fc_merge *merge);
 
 fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *x, const fc_array *dw);

@@ -86,6 +86,59 @@ void check_weigh_taps(const fc_kernels *t) {
             }
 }
 
+/* One row of one phase as weigh_taps makes it, next to what weigh_pair made of both. */
+static void expect_pair(const fc_kernels *t, const fc_weigh *pair, ptrdiff_t phase) {
+    fc_weigh p = pair[phase];
+    p.dst_row = p.cols;
+    p.dst = take_elements(t, p.rows * p.cols);
+    p.relu = pair->relu;
+    t->weigh_taps(&p);
+    for (ptrdiff_t r = 0; r < p.rows; r++)
+        for (ptrdiff_t i = 0; i < p.cols; i++) {
+            const double sum = get(t, p.dst, r * p.dst_row + i);
+            const double result = get(t, pair->dst, r * pair->dst_row + 2 * i + phase);
+            expect(fabs(result - sum) <= 2 * epsilon(t) * (double)((p.taps + 2) * (p.taps + 1)),
+                   "weigh_pair %td x %td, phase %td, %td taps, relu %d: %g instead of %g", p.rows,
+                   p.cols, phase, p.taps, p.relu, result, sum);
+        }
+}
+
+static void check_pair(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t fewer,
+                       int relu) {
+    const void *src[2][MOST_TAPS];
+    const double bias = uniform();
+    const ptrdiff_t width = 2 * cols - fewer, dst_row = width + below(3);
+    const ptrdiff_t count = (rows - 1) * dst_row + width;
+    fc_weigh pair[2];
+    for (ptrdiff_t phase = 0; phase < 2; phase++) {
+        fc_weigh *p = &pair[phase];
+        *p = (fc_weigh){.rows = rows, .cols = cols - phase * fewer, .taps = below(5)};
+        p->src = src[phase];
+        p->src_row = cols + 1;
+        p->bias = bias;
+        p->weights = take_random(t, p->taps);
+        take_runs(t, rows, cols, p->src_row, p->taps, src[phase]);
+    }
+    pair->relu = relu;
+    pair->dst = take_elements(t, count);
+    pair->dst_row = dst_row;
+    t->weigh_pair(pair);
+    expect_pair(t, pair, 0);
+    expect_pair(t, pair, 1);
+    for (ptrdiff_t i = 0; i < count; i++)
+        expect(i % dst_row < width || isnan(get(t, pair->dst, i)), "weigh_pair wrote behind a row");
+    release();
+}
+
+void check_weigh_pair(const fc_kernels *t) {
+    ptrdiff_t cols;
+    for (int i = 0; (cols = cols_at(t, i)) > 0; i++)
+        for (ptrdiff_t rows = 1; rows <= 6; rows++)
+            for (int relu = 0; relu < 2; relu++)
+                for (int again = 0; again < 4; again++)
+                    check_pair(t, rows, cols, again % 2, relu);
+}
+
 static void check_dots(const fc_kernels *t, const fc_dot *p) {
     double sum[MOST_TAPS] = {0}, magnitude[MOST_TAPS] = {0};
     for (ptrdiff_t j = 0; j < p->taps * t->lanes; j++) {
