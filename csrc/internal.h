@@ -153,19 +153,20 @@ typedef struct {
     ptrdiff_t dx_row;
 } fc_cover;
 
-/* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. All work on whole
- * vectors: they read and write up to a vector behind what is asked for.
- * wino_input: `tiles` neighbouring tiles of a row, m columns apart; column k of row i of the image is
- * src[i*src_row + k%m*src_phase + k/m]. Position p of tile t goes to dst[p*dst_step + t]. */
+/* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. Channels or filters
+ * are the vectors, whole ones.
+ * wino_input: `rows` x `cols` tiles, m apart both ways, of a patch [row][column][channel], `src_col`
+ * channels to a column, of which `vectors` are transformed; position p of a tile goes to
+ * dst[p*dst_step + tile*dst_tile + channel]. */
 typedef struct {
-    ptrdiff_t m, tiles;
+    ptrdiff_t m, rows, cols, vectors;
     const void *src;
-    ptrdiff_t src_row, src_phase;
+    ptrdiff_t src_row, src_col;
     void *dst;
-    ptrdiff_t dst_step;
+    ptrdiff_t dst_tile, dst_step;
 } fc_wino_input;
 
-/* src[channel][tap][filter] to dst[p*dst_step + channel*filters + filter]. */
+/* src[channel][tap][filter] to dst[p*dst_step + channel*filters + filter]; filters: whole vectors. */
 typedef struct {
     ptrdiff_t r, channels, filters;
     const void *src;
@@ -173,16 +174,16 @@ typedef struct {
     ptrdiff_t dst_step;
 } fc_wino_weights;
 
-/* Position p of tile t, src[p*src_step + t], to rows of `width` outputs, m for each tile (exactly
- * these are written), the first `rows` of m. */
+/* Position p of one tile, src[p*src_step + channel], plus bias[channel], to the first `rows` x `cols` of
+ * its m x m outputs, dst[row*dst_row + col*dst_col + channel]. */
 typedef struct {
-    ptrdiff_t m, width, rows;
+    ptrdiff_t m, rows, cols, vectors;
     const void *src;
     ptrdiff_t src_step;
-    void *dst;
-    ptrdiff_t dst_row;
-    double bias;
+    const void *bias;
     int relu;
+    void *dst;
+    ptrdiff_t dst_row, dst_col;
 } fc_wino_output;
 
 /* The same with channels along the vectors, for the weight gradient: see kernels/winograd_grad.inc.

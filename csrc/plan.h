@@ -48,28 +48,27 @@ fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, 
 enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
 enum { FC_WINO_STAMP_BYTES = 64 }; /* of a slot: which V it holds */
 
-/* Elements between two positions of a panel of transformed filters: vectors spill behind its end. */
+/* Elements between two positions of a panel of transformed filters. */
 static inline ptrdiff_t fc_wino_panel_step(ptrdiff_t channels, ptrdiff_t filters,
                                            const fc_kernels *t) {
-    return fc_spread(channels * filters + t->lanes, t->itemsize);
+    return fc_spread(channels * filters, t->itemsize);
 }
 
-/* Winograd's F(m x m, r x r): see conv_winograd.c for what the blocks are. */
+/* Winograd's F(m x m, r x r): see conv_winograd.c for what strips, bands and blocks are. */
 typedef struct {
     ptrdiff_t m, r;
     ptrdiff_t tile_rows, tile_cols;   /* of one image */
-    ptrdiff_t band_rows, split_rows;  /* tile rows, of all images, in V; of one channel, split */
-    ptrdiff_t tile_block, tile_pitch; /* tiles a task takes; elements of V for each channel */
-    ptrdiff_t v_step, m_step;         /* elements between positions */
+    ptrdiff_t strip_cols, col_strips; /* tiles in a strip, strips in a row of tiles */
+    ptrdiff_t band_strips, block_strips, patch_strips; /* in V, in a task, turned at a time */
+    ptrdiff_t v_pitch, v_step, m_step; /* elements between tiles of V, positions of V and M */
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
     int prepared;   /* filters were transformed before the call */
     int u_in_tasks; /* filters are transformed where they are used, once */
     int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
     int own_v;      /* each slot transforms the whole band for itself */
     int threads;
-    ptrdiff_t phase_pitch, row_pitch; /* elements of a row's phase, of a row of outputs */
-    ptrdiff_t u_panel_bytes;          /* transformed filters of one panel, channel_block channels */
-    size_t packed_bytes, u_slot_bytes, m_bytes, v_slot_bytes, slot_bytes;
+    ptrdiff_t u_panel_bytes; /* transformed filters of one panel, channel_block channels */
+    size_t patch_bytes, packed_bytes, u_slot_bytes, m_bytes, v_slot_bytes, slot_bytes;
     size_t u_bytes, v_bytes, workspace_bytes;
 } fc_wino_plan;
 

@@ -20,7 +20,8 @@ from fastconv import _core
 from fastconv import functional as F
 from fastconv.bench.verify import WINOGRAD_SLACK
 
-# Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; blocks hold 64 tiles, panels up to 14 filters.
+# Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; strips hold up to 64 tiles, panels up to 32
+# filters.
 OWN_CASES = [
     ConvCase("one output", (1, 3, 3, 3), 5, (3, 3)),
     ConvCase("one pixel", (2, 3, 1, 1), 4, (3, 3), padding=1),
@@ -28,6 +29,8 @@ OWN_CASES = [
     ConvCase("a column more", (1, 2, 8, 33), 7, (3, 3), padding=1),
     ConvCase("blocks across images", (7, 3, 13, 14), 5, (3, 3), padding=1),
     ConvCase("several blocks", (1, 2, 67, 71), 3, (3, 3), padding=1),
+    ConvCase("several strips in a row", (2, 2, 6, 530), 3, (3, 3), padding=1),
+    ConvCase("more filters than a panel", (1, 3, 9, 10), 69, (3, 3), padding=1),
     ConvCase("channels in pieces", (1, 301, 5, 6), 15, (3, 3), padding=1),
     ConvCase("padding over the tile", (1, 2, 3, 2), 3, (3, 3), padding=((9, 2), (1, 12))),
     ConvCase("groups", (2, 8, 6, 9), 12, (3, 3), padding=1, groups=4),
@@ -88,6 +91,18 @@ def test_input_gradient(case, isa, dtype, rng):
             how = {"layout": s.layout, "algo": "winograd"}
             actual = F.conv2d_input_grad(*arrays, **case.parameters, **how)
             s.assert_sums(actual, dx, terms, dy, w)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_many_channels_and_tiles(threads, isa, dtype, rng):
+    """All threads share a band: U does not fit a cache, nor M of all tiles."""
+    x, w = uniform((2, 160, 61, 65), dtype, rng), uniform((170, 160, 3, 3), dtype, rng)
+    with fastconv.threads(threads):
+        actual, again, expected = (
+            F.conv2d(x, w, padding=1, algo=algo) for algo in ("winograd", "winograd", "gemm")
+        )
+    assert actual.tobytes() == again.tobytes()
+    assert_sums_close(actual, expected, WINOGRAD_SLACK * 160 * 9, x, w)
 
 
 @parametrize("case", CASES)

@@ -75,39 +75,55 @@ static void compare_positions(const fc_kernels *t, const matrix transformation, 
                 p);
 }
 
-static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t tiles) {
-    const ptrdiff_t whole = (tiles + t->lanes - 1) / t->lanes * t->lanes;
-    const ptrdiff_t phase = whole + EDGE / m + 1, row = m * phase + 3, step = whole + 1;
-    fc_wino_input input = {.m = m, .tiles = tiles, .src_row = row, .src_phase = phase};
-    void *src = take_random(t, EDGE * row), *dst = take_elements(t, POSITIONS * step);
-    input.src = src;
-    input.dst = dst;
-    input.dst_step = step;
+static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdiff_t cols,
+                        ptrdiff_t vectors) {
+    const ptrdiff_t channels = vectors * t->lanes, src_col = channels + t->lanes;
+    const ptrdiff_t src_row = (m * cols + EDGE - m) * src_col;
+    const ptrdiff_t dst_tile = channels + 1, step = rows * cols * dst_tile + 1;
+    void *src = take_random(t, (m * rows + EDGE - m) * src_row);
+    void *dst = take_elements(t, POSITIONS * step);
+    const fc_wino_input input = {.m = m,
+                                 .rows = rows,
+                                 .cols = cols,
+                                 .vectors = vectors,
+                                 .src = src,
+                                 .src_row = src_row,
+                                 .src_col = src_col,
+                                 .dst = dst,
+                                 .dst_tile = dst_tile,
+                                 .dst_step = step};
     t->wino_input(&input);
     matrix bt, d;
     make_bt(bt);
-    for (ptrdiff_t tile = 0; tile < tiles; tile++) {
-        for (ptrdiff_t i = 0; i < EDGE; i++)
-            for (ptrdiff_t j = 0; j < EDGE; j++) {
-                const ptrdiff_t column = m * tile + j;
-                d[i][j] = get(t, src, i * row + column % m * phase + column / m);
-            }
-        compare_positions(t, (const double (*)[EDGE])bt, (const double (*)[EDGE])d,
-                          at(t, dst, tile), step, "wino_input", m);
+    for (ptrdiff_t i = 0; i < rows * cols * dst_tile; i++) {
+        const ptrdiff_t tile = i / dst_tile, channel = i % dst_tile;
+        if (channel >= channels) {
+            const double untouched = get(t, dst, i);
+            expect(untouched != untouched, "wino_input wrote between two tiles");
+            continue;
+        }
+        for (ptrdiff_t k = 0; k < POSITIONS; k++)
+            d[k / EDGE][k % EDGE] = get(t, src,
+                                        (tile / cols * m + k / EDGE) * src_row +
+                                            (tile % cols * m + k % EDGE) * src_col + channel);
+        compare_positions(t, (const double (*)[EDGE])bt, (const double (*)[EDGE])d, at(t, dst, i),
+                          step, "wino_input", m);
     }
     release();
 }
 
 void check_wino_input(const fc_kernels *t) {
     for (ptrdiff_t m = 2; m <= 4; m += 2)
-        for (ptrdiff_t tiles = 1; tiles <= 2 * t->lanes + 1; tiles++)
-            check_input(t, m, tiles);
+        for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
+            for (ptrdiff_t cols = 1; cols <= 3; cols++)
+                for (ptrdiff_t rows = 1; rows <= 2; rows++)
+                    check_input(t, m, rows, cols, vectors);
 }
 
 static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t filters) {
-    const ptrdiff_t channels = 3, step = channels * filters + t->lanes;
+    const ptrdiff_t channels = 3, step = channels * filters + 1;
     const ptrdiff_t count = channels * r * r * filters;
-    void *src = take_random(t, count + t->lanes), *dst = take_elements(t, POSITIONS * step);
+    void *src = take_random(t, count), *dst = take_elements(t, POSITIONS * step);
     const fc_wino_weights weights = {
         .r = r, .channels = channels, .filters = filters, .src = src, .dst = dst, .dst_step = step};
     t->wino_weights(&weights);
@@ -126,46 +142,55 @@ static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t filters) {
 
 void check_wino_weights(const fc_kernels *t) {
     for (ptrdiff_t r = 3; r <= 5; r += 2)
-        for (ptrdiff_t filters = 1; filters <= t->mr; filters++)
-            check_weights(t, r, filters);
+        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++)
+            check_weights(t, r, vectors * t->lanes);
 }
 
-static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t width, ptrdiff_t rows,
-                         int relu) {
-    const ptrdiff_t tiles = (width + m - 1) / m;
-    const ptrdiff_t step = (tiles + t->lanes - 1) / t->lanes * t->lanes + 1;
-    void *src = take_random(t, POSITIONS * step);
-    fc_wino_output output = {
-        .m = m, .width = width, .rows = rows, .src = src, .src_step = step, .relu = relu};
-    output.dst_row = width + 1;
-    output.bias = 0.25;
-    output.dst = take_elements(t, rows * output.dst_row);
+static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdiff_t cols,
+                         ptrdiff_t vectors, int relu) {
+    const ptrdiff_t channels = vectors * t->lanes, step = channels + 1;
+    const ptrdiff_t dst_col = channels + 1, dst_row = cols * dst_col + 1;
+    void *src = take_random(t, (POSITIONS - 1) * step + channels), *bias = take_random(t, channels);
+    fc_wino_output output = {.m = m,
+                             .rows = rows,
+                             .cols = cols,
+                             .vectors = vectors,
+                             .src = src,
+                             .src_step = step,
+                             .bias = bias,
+                             .relu = relu,
+                             .dst_row = dst_row,
+                             .dst_col = dst_col};
+    output.dst = take_elements(t, rows * dst_row);
     t->wino_output(&output);
     matrix at, products, expected;
     make_at(m, at);
-    for (ptrdiff_t i = 0; i < rows * output.dst_row; i++) {
-        const ptrdiff_t row = i / output.dst_row, column = i % output.dst_row;
+    for (ptrdiff_t i = 0; i < rows * dst_row; i++) {
+        const ptrdiff_t row = i / dst_row, col = i % dst_row / dst_col;
+        const ptrdiff_t channel = i % dst_row % dst_col;
         const double actual = get(t, output.dst, i);
         double magnitude;
-        if (column >= width) {
-            expect(actual != actual, "wino_output wrote between two rows");
+        if (col >= cols || channel >= channels) {
+            expect(actual != actual, "wino_output wrote beside its outputs");
             continue;
         }
         for (ptrdiff_t p = 0; p < POSITIONS; p++)
-            products[p / EDGE][p % EDGE] = get(t, src, p * step + column / m);
+            products[p / EDGE][p % EDGE] = get(t, src, p * step + channel);
         transform((const double (*)[EDGE])at, (const double (*)[EDGE])products, expected,
                   &magnitude);
-        const double sum = expected[row][column % m] + output.bias;
-        compare(t, actual, relu && sum < 0 ? 0 : sum, magnitude + output.bias, "wino_output", m, i);
+        const double offset = get(t, bias, channel), sum = expected[row][col] + offset;
+        compare(t, actual, relu && sum < 0 ? 0 : sum, magnitude + fabs(offset), "wino_output", m,
+                i);
     }
     release();
 }
 
 void check_wino_output(const fc_kernels *t) {
     for (ptrdiff_t m = 2; m <= 4; m += 2)
-        for (ptrdiff_t width = 1; width <= 2 * m * t->lanes + 1; width++)
+        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++)
             for (ptrdiff_t rows = 1; rows <= m; rows++)
-                check_output(t, m, width, rows, (int)(width % 2));
+                for (ptrdiff_t cols = 1; cols <= m; cols++)
+                    check_output(t, m, rows, cols, vectors, (int)(cols % 2));
 }
 
 /* ---- weight gradient: channels along the vectors -------------------------------------------- */

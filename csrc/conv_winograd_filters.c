@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * From filters to U, the transformed filters of Winograd's algorithm, a panel at a time. */
+#include <string.h>
+
+#include "winograd.h"
+
+/* Filters of the input gradient: channels are exchanged and each filter is one run, backwards. */
+static int filters_are_flipped(const fc_wino_job *job) {
+    const ptrdiff_t r = job->plan.r, *s = job->pack.w.stride;
+    return s[4] == -1 && s[3] == -r && s[0] == r * r;
+}
+
+/* The same as fc_pack_weight_panel; all filters of a channel are one run then. */
+static void pack_flipped(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t filters, ptrdiff_t channel,
+                         ptrdiff_t channels, char *packed) {
+    const ptrdiff_t taps = job->plan.r * job->plan.r, panel = job->plan.oc_panel;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, last = taps - 1;
+    const fc_array *w = &job->pack.w;
+    const char *src = fc_at(w, job->t->itemsize, oc, channel) +
+                      (job->group * job->pack.w_group - last) * itemsize;
+    if (filters < panel)
+        memset(packed, 0, (size_t)(channels * taps * panel * itemsize));
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        const fc_copy copy = {.rows = filters,
+                              .cols = taps,
+                              .src = src + c * w->stride[1] * itemsize,
+                              .src_row = taps,
+                              .src_col = 1,
+                              .dst = packed + (c * taps + last) * panel * itemsize,
+                              .dst_row = 1,
+                              .dst_col = -panel};
+        job->t->copy_2d(&copy);
+    }
+}
+
+void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
+                             ptrdiff_t channels, char *packed, char *dst) {
+    const ptrdiff_t r = job->plan.r, panel = job->plan.oc_panel;
+    const ptrdiff_t filters = FC_MIN(panel, job->g.OC / job->g.G - oc);
+    const fc_sum_block block = {.channel = channel, .channels = channels, .taps = r * r};
+    if (filters_are_flipped(job))
+        pack_flipped(job, oc, filters, channel, channels, packed);
+    else
+        fc_pack_weight_panel(&job->pack, job->group, &block, oc, filters, packed);
+    const fc_wino_weights weights = {.r = r,
+                                     .channels = channels,
+                                     .filters = panel,
+                                     .src = packed,
+                                     .dst = dst,
+                                     .dst_step = fc_wino_panel_step(channels, panel, job->t)};
+    job->t->wino_weights(&weights);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One Winograd convolution at work. */
+#ifndef FASTCONV_WINOGRAD_H
+#define FASTCONV_WINOGRAD_H
+
+#include "conv_job.h"
+
+/* Strips of all images, and their V. */
+typedef struct {
+    ptrdiff_t first, strips;
+    char *v;
+} fc_wino_band;
+
+typedef struct {
+    fc_conv g;
+    fc_array x, y;
+    const fc_array *bias;
+    int relu;
+    const fc_kernels *t;
+    fc_conv_job pack; /* what fc_pack_weight_panel needs */
+    fc_wino_plan plan;
+    char *u, *slots;
+    fc_wino_band band; /* at work, where all threads share one */
+    ptrdiff_t group, first_oc, ocs;
+} fc_wino_job;
+
+/* U of the panel from oc on, [position][channel][filter], for some channels; `packed` has room for
+ * the panel's taps. Filters that are missing are zeros. */
+void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
+                             ptrdiff_t channels, char *packed, char *dst);
+
+#endif
