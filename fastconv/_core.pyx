@@ -474,12 +474,13 @@ def relu(x):
     return y
 
 
-def relu_grad(dy, x):
-    """dy where x is not 0 or less, else 0; contiguous arrays of one axis."""
+def relu_grad(dy, x, out=None):
+    """dy where x is not 0 or less, else 0; contiguous arrays of one axis. `out` may be dy."""
     cdef View dyv = _flat(dy, x.shape), xv = _flat(x, x.shape)
     _same_dtype(dyv, xv)
-    dx = _empty(x.shape, _dtype_object(dyv))
+    dx = _empty(x.shape, _dtype_object(dyv)) if out is None else out
     cdef View dxv = _flat(dx, x.shape, True)
+    _same_dtype(dyv, dxv)
     with nogil:
         fc_relu_grad(
             dyv.dtype, dyv.buffer.shape[0], dyv.array.data, xv.array.data, dxv.array.data)

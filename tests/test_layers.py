@@ -549,3 +549,58 @@ def test_wrong_inputs_are_refused(rng):
 def test_examples_of_docstrings(module):
     module = importlib.import_module(f"fastconv.layers.{module}")
     assert doctest.testmod(module).failed == 0
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("need_dx", [True, False])
+def test_relu_done_by_its_neighbours_changes_nothing(layout, need_dx, dtype, rng):
+    """Outputs, gradients and what layers keep are those of layer after layer, bit by bit."""
+
+    def layers():
+        both = {"layout": layout, "dtype": dtype, "rng": 0}
+        yield from (ReLU(), Conv2d(3, 8, 3, padding=1, **both), ReLU(), ReLU())
+        yield from (Conv2d(8, 8, 3, padding=1, **both), ReLU())
+        yield MaxPool2d(3, 2, padding=1, layout=layout)
+
+    shape = (2, 3, 9, 8) if layout == "NCHW" else (2, 9, 8, 3)
+    x = rng.standard_normal(shape).astype(dtype)
+    x.flat[5] = np.nan
+    net, chain = Sequential(*layers()), list(layers())
+    expected = x
+    for layer in chain:
+        expected = layer.forward(expected)
+    y = net.forward(x)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(net(x), expected)
+    y = net.forward(x)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    dy_before, slope = dy.copy(), dy
+    dx = net.backward(dy, need_dx=need_dx)
+    for layer in reversed(chain):
+        slope = layer.backward(slope)
+    np.testing.assert_array_equal(dy, dy_before)
+    if need_dx:
+        np.testing.assert_array_equal(dx, slope)
+    for layer, alone in zip(net, chain, strict=True):
+        for name in layer.grads:
+            np.testing.assert_array_equal(layer.grads[name], alone.grads[name])
+    for layer in reversed(net):  # each has kept what it needs when called by itself
+        dy = layer.backward(dy)
+    np.testing.assert_array_equal(dy, slope)
+
+
+def test_relu_is_left_alone_beside_layers_that_somebody_changed(rng):
+    class Doubled(Conv2d):
+        def _forward(self, x):
+            y, kept = super()._forward(x)
+            return 2 * y, kept
+
+    seen = []
+    x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+    net = Sequential(Doubled(2, 3, 3, rng=0), ReLU(), Conv2d(3, 2, 3, rng=0), ReLU())
+    forward = net[2].forward
+    net[2].forward = lambda x: seen.append(forward(x)) or seen[-1]
+    y = net.forward(x)
+    assert (seen[0] < 0).any()
+    np.testing.assert_array_equal(y, np.maximum(seen[0], 0))
+    assert net.backward(y).shape == x.shape

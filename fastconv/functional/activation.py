@@ -40,3 +40,11 @@ def relu_backward(dy, x_or_y):
     _checks.check_shape("relu_backward", "dy", dy.shape, x_or_y.shape, reason)
     dy, x_or_y = np.ascontiguousarray(dy), np.ascontiguousarray(x_or_y)
     return _core.relu_grad(dy.reshape(-1), x_or_y.reshape(-1)).reshape(dy.shape)
+
+
+def relu_backward_in_place(dy, y):
+    """The same, for a dy that nobody else holds: it is changed and returned."""
+    if not (dy.flags.c_contiguous and y.flags.c_contiguous):
+        return relu_backward(dy, y)
+    _core.relu_grad(dy.reshape(-1), y.reshape(-1), out=dy.reshape(-1))
+    return dy

@@ -16,6 +16,13 @@ class Layer:
 
     and ``_infer(x)``, the output alone in evaluation mode, where that differs from ``_forward``.
 
+    A layer that can do the work of a ReLU next to it, so that no pass over memory is spent on it,
+    says so; `Sequential` then asks for it (see there):
+
+    - ``_applies_relu``: ``_forward`` and ``_infer`` take ``relu=True``, and rectify the output;
+    - ``_undoes_relu``: ``_backward`` takes ``relu=True``, and returns the gradient for the input
+      of the ReLU whose output this layer got.
+
     Parameters
     ----------
     **params : ndarray
@@ -32,6 +39,8 @@ class Layer:
     """
 
     _kept = None
+    _applies_relu = False
+    _undoes_relu = False
 
     def __init__(self, **params):
         self.params = {name: value for name, value in params.items() if value is not None}
@@ -69,13 +78,16 @@ class Layer:
         RuntimeError
             If `forward` was not called before, or `layer(x)` was called since.
         """
+        return self._backward(dy, self._kept_by_forward(), need_dx)
+
+    def _kept_by_forward(self):
         if self._kept is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward needs what forward keeps: call y = "
                 "layer.forward(x) before layer.backward(dy). layer(x) only evaluates: it keeps "
                 "nothing and drops what an earlier forward kept"
             )
-        return self._backward(dy, self._kept, need_dx)
+        return self._kept
 
     def output_shape(self, in_shape):
         """Shape of the output for an input of shape `in_shape`, both with the batch size."""

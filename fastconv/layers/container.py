@@ -3,6 +3,7 @@
 from collections import Counter
 from types import MappingProxyType
 
+from fastconv.layers.activation import ReLU
 from fastconv.layers.base import Layer
 
 
@@ -22,6 +23,13 @@ class Sequential(Layer):
     params, grads : mapping of str to ndarray
         Those of all layers, named as in PyTorch: "0.weight" is the weight of the first layer.
         Change the arrays in place; to put in another array, use the dict of the layer itself.
+
+    Notes
+    -----
+    A `ReLU` behind a `Conv2d` is applied while the convolution's results are in registers. On the
+    way back, a `Conv2d` or `MaxPool2d` behind a `ReLU` does its work, too: the convolution has the
+    ReLU's output at hand, its own input, and a maximum is positive where the pixel was that it
+    came from. The numbers are those of layer after layer, and so is what each layer keeps.
 
     Examples
     --------
@@ -72,14 +80,20 @@ class Sequential(Layer):
 
     def forward(self, x):
         """Compute the output; each layer keeps what its backward needs."""
-        for i, layer in enumerate(self.layers):
-            x = _named(i, layer, layer.forward, x)
-        return x
+        return self._run(x, lambda layer: layer.forward, _forward_with_relu)
 
     def __call__(self, x):
         """Compute the output in evaluation mode; no layer keeps anything."""
-        for i, layer in enumerate(self.layers):
-            x = _named(i, layer, layer, x)
+        return self._run(x, lambda layer: layer, _infer_with_relu)
+
+    def _run(self, x, alone, with_relu):
+        layers = enumerate(self.layers)
+        for i, layer in layers:
+            if self._relu_at(i + 1) and _declares(layer, "_applies_relu"):
+                _, relu = next(layers)
+                x = _named(i, layer, with_relu, layer, relu, x)
+            else:
+                x = _named(i, layer, alone(layer), x)
         return x
 
     def backward(self, dy, *, need_dx=True):
@@ -89,10 +103,21 @@ class Sequential(Layer):
         gradient, and the layers before it do nothing.
         """
         first = 0 if need_dx else self._first_with_params()
-        for i in reversed(range(first, len(self.layers))):
+        indices = reversed(range(first, len(self.layers)))
+        for i in indices:
             layer = self.layers[i]
-            dy = _named(i, layer, layer.backward, dy, need_dx=need_dx or i > first)
+            if i > first and self._relu_at(i - 1) and _declares(layer, "_undoes_relu"):
+                relu = self.layers[next(indices)]
+                dy = _named(i, layer, _backward_with_relu, layer, relu, dy)
+            else:
+                dy = _named(i, layer, layer.backward, dy, need_dx=need_dx or i > first)
         return dy if need_dx else None
+
+    def _relu_at(self, i):
+        if not 0 <= i < len(self.layers):
+            return False
+        layer = self.layers[i]
+        return type(layer) is ReLU and not _is_patched(layer)
 
     def _first_with_params(self):
         with_params = (i for i, layer in enumerate(self.layers) if layer.params)
@@ -129,6 +154,32 @@ class Sequential(Layer):
 def _leaves(layers):
     for layer in layers:
         yield from _leaves(layer) if isinstance(layer, Sequential) else (layer,)
+
+
+def _declares(layer, ability):
+    """Whether the layer's own class says so: a class derived from it may compute otherwise."""
+    return vars(type(layer)).get(ability, False) and not _is_patched(layer)
+
+
+def _is_patched(layer):
+    """Whether somebody listens in by replacing methods of this one object."""
+    return not vars(layer).keys().isdisjoint(("forward", "backward", "_forward", "_backward"))
+
+
+def _forward_with_relu(layer, relu, x):
+    y, layer._kept = layer._forward(x, relu=True)
+    relu._kept = y
+    return y
+
+
+def _infer_with_relu(layer, relu, x):
+    layer._kept = relu._kept = None
+    return layer._infer(x, relu=True)
+
+
+def _backward_with_relu(layer, relu, dy):
+    relu._kept_by_forward()
+    return layer._backward(dy, layer._kept_by_forward(), need_dx=True, relu=True)
 
 
 def _named(i, layer, function, *args, **kwargs):

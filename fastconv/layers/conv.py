@@ -6,6 +6,7 @@ import numpy as np
 
 from fastconv import _geometry
 from fastconv import functional as F
+from fastconv.functional.activation import relu_backward_in_place
 from fastconv.layers.base import Layer, any_images, he_normal
 
 
@@ -87,12 +88,15 @@ class Conv2d(Layer):
             bias=np.zeros(OC, dtype) if bias else None,
         )
 
-    def _forward(self, x):
-        return self._infer(x), x
+    _applies_relu = _undoes_relu = True
 
-    def _infer(self, x):
+    def _forward(self, x, relu=False):
+        return self._infer(x, relu), x
+
+    def _infer(self, x, relu=False):
         w, b = self.params["weight"], self.params.get("bias")
-        return F.conv2d(x, w, b, algo=self.algo, **self.options)
+        how = {"activation": "relu" if relu else None, "algo": self.algo, **self.options}
+        return F.conv2d(x, w, b, **how)
 
     def prepare(self, x_shape=None, activation=None):
         """Pack the weights, as they are now, for inference.
@@ -122,12 +126,12 @@ class Conv2d(Layer):
         how = {"activation": activation, "algo": self.algo, **self.options}
         return F.prepare_conv2d(w, b, x_shape=x_shape, **how)
 
-    def _backward(self, dy, x, need_dx):
+    def _backward(self, dy, x, need_dx, relu=False):
         w = self.params["weight"]
         needs = _needs(self, need_dx)
         dx, *dparams = F.conv2d_backward(dy, x, w, needs=needs, algo=self.algo, **self.options)
         self.grads.update(zip(self.params, dparams, strict=False))
-        return dx
+        return relu_backward_in_place(dx, x) if relu else dx
 
     def output_shape(self, in_shape):
         in_shape, w_shape = _geometry.freeze(in_shape), self.params["weight"].shape

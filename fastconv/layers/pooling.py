@@ -50,8 +50,8 @@ class MaxPool2d(_Pool2d):
 
     Notes
     -----
-    For the backward pass the layer keeps one byte per output: the winner's place in its window
-    (four bytes where windows have more than 255 cells).
+    For the backward pass the layer keeps its output and one byte per number in it: the winner's
+    place in its window (four bytes where windows have more than 255 cells).
 
     Examples
     --------
@@ -74,17 +74,22 @@ class MaxPool2d(_Pool2d):
             layout=layout,
         )
 
+    _undoes_relu = True
+
     def _forward(self, x):
         y, offsets = F.max_pool_window(x, self.kernel_size, **self.options)
-        return y, (offsets, x.shape)
+        return y, (offsets, x.shape, y)
 
     def _infer(self, x):
         return F.max_pool2d(x, self.kernel_size, **self.options)
 
-    def _backward(self, dy, kept, need_dx):
+    def _backward(self, dy, kept, need_dx, relu=False):
         if not need_dx:
             return None
-        return F.max_pool_window_backward(dy, *kept, self.kernel_size, **self.options)
+        offsets, x_shape, y = kept
+        if relu:  # a pixel that wins is positive where the maximum is, and there are fewer of those
+            dy = F.relu_backward(dy, y)
+        return F.max_pool_window_backward(dy, offsets, x_shape, self.kernel_size, **self.options)
 
 
 class AvgPool2d(_Pool2d):
