@@ -264,8 +264,8 @@ fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     choice.winograd_cost = winograd_cost(g, t, &plan);
     choice.winograd_bytes = plan.workspace_bytes;
     choice.tile_outputs = plan.m;
-    choice.winograd_tile[0] = plan.oc_panel;
-    choice.winograd_tile[1] = FC_MIN(t->nr, plan.tile_block) * plan.m * plan.m;
+    choice.winograd_tile[0] = FC_MIN(t->nr, plan.oc_panel);
+    choice.winograd_tile[1] = t->mr * plan.m * plan.m;
     choice.winograd_channels = plan.channel_block;
     if (may_take_winograd(g) && choice.winograd_cost < choice.gemm_cost)
         choice.algo = FC_WINOGRAD;
