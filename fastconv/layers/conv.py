@@ -90,8 +90,9 @@ class Conv2d(Layer):
 
     _applies_relu = _undoes_relu = True
 
-    def _forward(self, x, relu=False):
-        return self._infer(x, relu), x
+    def _forward(self, x, **relu):
+        # A derived class whose _infer(x) knows of no ReLU is never asked for one.
+        return self._infer(x, **relu), x
 
     def _infer(self, x, relu=False):
         w, b = self.params["weight"], self.params.get("bias")
