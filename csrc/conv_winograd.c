@@ -35,7 +35,7 @@ static ptrdiff_t itemsize_of(const fc_wino_job *job) {
 /* A thread's part of the scratch memory. */
 typedef struct {
     char *patch, *packed, *u, *m, *v, *row;
-    ptrdiff_t *stamp; /* the group that v was made for */
+    ptrdiff_t *stamp; /* the group that v or u was made for */
 } scratch;
 
 static scratch carve_scratch(const fc_wino_job *job, int slot) {
@@ -281,12 +281,14 @@ static void run_product(const fc_wino_job *job, const fc_wino_band *band, ptrdif
                                      strip * plan->strip_cols * plan->v_pitch * itemsize_of(job)};
     const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
-    char *u = plan->u_in_tasks ? s->u : panel_at(job, job->u, oc_first - job->first_oc);
+    char *u = plan->u_in_tasks
+                  ? s->u
+                  : panel_at(job, plan->own_u ? s->u : job->u, oc_first - job->first_oc);
     for (ptrdiff_t channel = 0; channel < channels; channel += plan->channel_block) {
         const ptrdiff_t count = FC_MIN(plan->channel_block, channels - channel);
-        for (ptrdiff_t oc = oc_first; plan->u_in_tasks && oc < oc_last; oc += plan->oc_panel)
-            fc_wino_transform_panel(job, oc, channel, count, s->packed,
-                                    panel_at(job, u, oc - oc_first));
+        if (plan->u_in_tasks)
+            fc_wino_transform_filters(job, oc_first, oc_last - oc_first, channel, count, s->packed,
+                                      u);
         multiply(job, &block, oc_first, oc_last, channel, count, u, s->m);
     }
     transform_outputs(job, &block, oc_first, oc_last, s);
@@ -313,6 +315,11 @@ static void band_task(void *context, ptrdiff_t task, int slot) {
     const fc_wino_job *job = context;
     const scratch s = carve_scratch(job, slot);
     const fc_wino_band band = band_at(job, task * job->plan.band_strips, s.v);
+    if (job->plan.own_u && *s.stamp != job->group) {
+        fc_wino_transform_filters(job, job->first_oc, job->ocs, 0, job->g.C / job->g.G, s.packed,
+                                  s.u);
+        *s.stamp = job->group;
+    }
     transform_band(job, &band, s.patch);
     for (ptrdiff_t i = 0; i < products_of(job, &band); i++)
         run_product(job, &band, i, &s);
@@ -321,7 +328,7 @@ static void band_task(void *context, ptrdiff_t task, int slot) {
 static void run_chunk(fc_wino_job *job, char *v) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t strips = strips_of(job), panels = fc_ceil_div(job->g.C / job->g.G, job->t->nr);
-    if (!plan->u_in_tasks && !plan->prepared)
+    if (!plan->u_in_tasks && !plan->own_u && !plan->prepared)
         transform_weights(job);
     if (plan->own_bands) {
         fc_parallel_for(plan->threads, fc_ceil_div(strips, plan->band_strips), band_task, job);

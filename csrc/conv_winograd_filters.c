@@ -50,3 +50,9 @@ void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t cha
                                      .dst_step = fc_wino_panel_step(channels, panel, job->t)};
     job->t->wino_weights(&weights);
 }
+
+void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
+                               ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u) {
+    for (ptrdiff_t done = 0; done < ocs; done += job->plan.oc_panel, u += job->plan.u_panel_bytes)
+        fc_wino_transform_panel(job, oc + done, channel, channels, packed, u);
+}

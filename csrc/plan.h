@@ -65,6 +65,7 @@ typedef struct {
     int prepared;   /* filters were transformed before the call */
     int u_in_tasks; /* filters are transformed where they are used, once */
     int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
+    int own_u;      /* each slot makes all of U for itself: for own_bands */
     int own_v;      /* each slot transforms the whole band for itself */
     int threads;
     ptrdiff_t u_panel_bytes; /* transformed filters of one panel, channel_block channels */

@@ -6,7 +6,7 @@
 #include "plan.h"
 
 enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE, MOST_TILES = 64, LEAST_CHANNELS = 24 };
-enum { MOST_OWN_V = 16 << 20 }; /* bytes, all threads together */
+enum { MOST_OWN = 16 << 20 }; /* bytes, all threads together */
 
 /* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g) {
@@ -145,7 +145,7 @@ static void plan_image(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan
                              : FC_MAX(1, FC_MIN(FC_MIN(plan->band_strips, plan->tile_rows), fit));
     plan->patch_bytes = (size_t)((plan->m * plan->patch_strips + EDGE - plan->m) * row_bytes);
     const size_t v = (size_t)(POSITIONS * plan->v_step * itemsize);
-    if ((size_t)plan->threads * v > MOST_OWN_V)
+    if ((size_t)plan->threads * v > MOST_OWN)
         plan->own_v = 0;
     const int own = plan->own_bands || plan->own_v;
     plan->v_bytes = own ? 0 : v;
@@ -162,8 +162,11 @@ static void plan_memory(const fc_kernels *t, fc_wino_plan *plan) {
     plan->u_panel_bytes =
         POSITIONS * fc_wino_panel_step(plan->channel_block, plan->oc_panel, t) * itemsize;
     const size_t u = (size_t)(fc_ceil_div(filters, plan->oc_panel) * plan->u_panel_bytes);
-    plan->u_bytes = plan->u_in_tasks || plan->prepared ? 0 : u;
-    plan->u_slot_bytes = plan->u_in_tasks ? u : 0;
+    /* as for V: a line of U from another core's cache takes longer than making it once more */
+    plan->own_u = plan->own_bands && !plan->prepared && plan->threads > 1 &&
+                  (size_t)plan->threads * u <= MOST_OWN;
+    plan->u_bytes = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : u;
+    plan->u_slot_bytes = plan->u_in_tasks || plan->own_u ? u : 0;
     plan->m_bytes = (size_t)(POSITIONS * plan->m_step * itemsize);
     plan->slot_bytes = FC_WINO_STAMP_BYTES + plan->packed_bytes + plan->u_slot_bytes +
                        plan->m_bytes + plan->v_slot_bytes + fc_align((size_t)(row * itemsize));
@@ -210,7 +213,7 @@ static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
     const ptrdiff_t bands =
         fc_ceil_div(FC_MAX(1, g->N * plan->tile_rows * plan->col_strips), plan->band_strips);
     const ptrdiff_t chunks = fc_ceil_div(g->OC / g->G, plan->oc_chunk);
-    const ptrdiff_t u = plan->u_in_tasks || plan->prepared ? 0 : 1;
+    const ptrdiff_t u = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : 1;
     const ptrdiff_t meetings =
         g->G * chunks * (plan->own_bands || plan->own_v ? 1 + u : 2 * bands + u) - 1;
     return plan->threads > 1 ? 60e3 * (double)(meetings * plan->threads) : 0;
@@ -232,10 +235,10 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     const double product = FC_MAX(1.3 * tiles, lanes * streaming_cost(g, t, plan));
     /* a vector of filters is packed, 9 of taps, and 36 of U written and read: bound by their bytes */
     const double weights = plan->prepared ? 0 : 7.5 * lanes * (double)t->itemsize;
-    const double images = plan->own_v ? plan->threads : 1;
+    const double images = plan->own_v ? plan->threads : 1, copies = plan->own_u ? plan->threads : 1;
     return (double)g->G * (product * POSITIONS * channels * oc_vectors +
                            tiles * (500 * c_vectors * images + 700 * oc_vectors) +
-                           weights * channels * oc_vectors) +
+                           weights * channels * oc_vectors * copies) +
            meeting_cost(g, plan);
 }
 

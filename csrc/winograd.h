@@ -28,5 +28,8 @@ typedef struct {
  * the panel's taps. Filters that are missing are zeros. */
 void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
                              ptrdiff_t channels, char *packed, char *dst);
+/* The panels of `ocs` filters, one behind the other. */
+void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
+                               ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u);
 
 #endif
