@@ -10,14 +10,15 @@ size_t fc_chunk_bytes(void) {
 
 /* Length of the summed axis in one block. The longer, the fewer calls to pack and the fewer times
  * the output is read back; a panel of the image may take an eighth of the second-level cache, so
- * that a block has several. 1024: measured, see docs/performance.md; more brings nothing. Swapped,
+ * that a block has several. 4096 bytes a row: measured, see docs/performance.md; more brings nothing. Swapped,
  * the weight panel stays in half the first-level cache while the pixels stream past it. */
 static ptrdiff_t sum_target(const fc_kernels *t, int swapped) {
     const fc_caches *caches = fc_cpu_caches();
     const ptrdiff_t step = t->nr * (ptrdiff_t)t->itemsize;
     if (swapped)
         return FC_MAX(64, (ptrdiff_t)caches->l1d / 2 / step);
-    return FC_MAX(64, FC_MIN(1024, (ptrdiff_t)caches->l2 / 8 / step));
+    const ptrdiff_t most = 4096 / (ptrdiff_t)t->itemsize;
+    return FC_MAX(64, FC_MIN(most, (ptrdiff_t)caches->l2 / 8 / step));
 }
 
 static void plan_sum(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
@@ -53,9 +54,11 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
 }
 
 /* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
- * run, and not more than four of a tile's rows share a set of the first-level cache. */
+ * run, and its rows leave two fifths of a set of the first-level cache to the rest: at most 4 of 8
+ * ways, 7 of 12. */
 static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const fc_conv_plan *plan) {
     enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
+    const ptrdiff_t ways = (ptrdiff_t)fc_cpu_caches()->l1d / WAY;
     if (plan->swapped || !weight_row)
         return 0;
     ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
@@ -63,7 +66,7 @@ static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const f
         row *= 2;
         sets *= 2;
     }
-    return fc_ceil_div(plan->oc_panel, sets) <= 4;
+    return fc_ceil_div(plan->oc_panel, sets) <= 3 * ways / 5;
 }
 
 /* Pixel panels in a block: packed, they live in half the second-level cache. */
@@ -93,7 +96,8 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     const double tile = 2.0 * (double)(plan->swapped ? plan->pixel_panel : plan->oc_panel);
     ptrdiff_t best_pixels = FC_MIN(panels, most), best_oc = oc_panels;
     if (plan->weights == FC_WEIGHTS_IN_TASKS) {
-        best_oc = fc_ceil_div(oc_panels, FC_MIN(oc_panels, 4 * plan->threads));
+        /* every task packs the whole image: one a thread */
+        best_oc = fc_ceil_div(oc_panels, FC_MIN(oc_panels, plan->threads));
     } else if (plan->threads > 1) {
         double best = -1;
         for (ptrdiff_t oc_blocks = 1; oc_blocks <= oc_panels && oc_blocks <= 4 * plan->threads;
