@@ -46,6 +46,7 @@ fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, 
 
 /* Winograd's tiles are 6 x 6. */
 enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
+#define FC_WINO_LEAST_WORK 1e6     /* multiply-adds from which "auto" may take it */
 enum { FC_WINO_STAMP_BYTES = 64 }; /* of a slot: which V it holds */
 
 /* Elements between two positions of a panel of transformed filters. */

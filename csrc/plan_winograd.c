@@ -245,7 +245,8 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
 /* Below some work there is little to save. Sums over few channels are so precise that Winograd's error
  * would be more than 2.5 times theirs (docs/performance.md). */
 static int may_take_winograd(const fc_conv *g) {
-    return g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= 1e6 && !fc_is_depthwise(g);
+    return g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= FC_WINO_LEAST_WORK &&
+           !fc_is_depthwise(g);
 }
 
 ptrdiff_t fc_lanes(fc_dtype dtype) {

@@ -198,6 +198,8 @@ static ptrdiff_t least_pixels(const fc_wino_grad_plan *plan) {
 int fc_winograd_grad_pays(const fc_conv *g, fc_dtype dtype) {
     fc_wino_grad_plan plan;
     fc_weight_grad_job gemm = {.g = *g, .t = fc_table(dtype)};
+    if (fc_multiply_adds(g) < FC_WINO_LEAST_WORK) /* there is little to save */
+        return 0;
     if (fc_plan_winograd_grad(g, dtype, &plan) != FC_OK)
         return 0;
     fc_plan_weight_grad(&gemm);
