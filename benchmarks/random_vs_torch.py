@@ -5,7 +5,7 @@
 Each case draws a family, the number of dimensions, the dtype, a layout, all parameters and the
 memory layout of every array (permuted axes, gaps, negative strides, read-only, guarded outputs),
 and compares with PyTorch's result and its automatic gradient, both computed in float64.
-The tolerance of a sum of K products is eps * K * max|x| * max|w|, eps that of the dtype, and 8
+The tolerance of a sum of K products is eps * K * max|x| * max|w|, eps that of the dtype, and 10
 times that for Winograd's algorithm; maxima, indices and im2col have to be exact. The exit status is
 1 if a case differs; ``--only I`` runs case I alone and says what it is.
 """

@@ -10,8 +10,9 @@ size_t fc_chunk_bytes(void) {
 
 /* Length of the summed axis in one block. The longer, the fewer calls to pack and the fewer times
  * the output is read back; a panel of the image may take an eighth of the second-level cache, so
- * that a block has several. 4096 bytes a row: measured, see docs/performance.md; more brings nothing. Swapped,
- * the weight panel stays in half the first-level cache while the pixels stream past it. */
+ * that a block has several. 1024 floats, 512 doubles: measured, see docs/performance.md; more brings
+ * nothing. Swapped, the weight panel stays in half the first-level cache while the pixels stream past
+ * it. */
 static ptrdiff_t sum_target(const fc_kernels *t, int swapped) {
     const fc_caches *caches = fc_cpu_caches();
     const ptrdiff_t step = t->nr * (ptrdiff_t)t->itemsize;
@@ -96,8 +97,10 @@ static void plan_tasks(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan
     const double tile = 2.0 * (double)(plan->swapped ? plan->pixel_panel : plan->oc_panel);
     ptrdiff_t best_pixels = FC_MIN(panels, most), best_oc = oc_panels;
     if (plan->weights == FC_WEIGHTS_IN_TASKS) {
-        /* every task packs the whole image: one a thread */
-        best_oc = fc_ceil_div(oc_panels, FC_MIN(oc_panels, plan->threads));
+        /* every task packs the whole image: up to four a thread, for balance, while that is at most a
+         * quarter of packing the filters, else one */
+        const ptrdiff_t tasks = FC_MAX(plan->threads, ocs / (4 * pixels));
+        best_oc = fc_ceil_div(oc_panels, FC_MIN(tasks, 4 * plan->threads));
     } else if (plan->threads > 1) {
         double best = -1;
         for (ptrdiff_t oc_blocks = 1; oc_blocks <= oc_panels && oc_blocks <= 4 * plan->threads;

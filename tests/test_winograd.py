@@ -56,7 +56,7 @@ def transforms(m, r):
     return A, G, B
 
 
-@pytest.mark.parametrize(("m", "r"), [(4, 3), (2, 5), (3, 4)])
+@pytest.mark.parametrize(("m", "r"), [(4, 3), (2, 5), (3, 4), (5, 2)])
 def test_how_much_larger_the_summands_are(m, r, rng):
     """What an output sums are products of transformed elements times a row of A': their root mean
     square over that of the plain products is how much more they round. An axis is worth its square
@@ -65,7 +65,7 @@ def test_how_much_larger_the_summands_are(m, r, rng):
     d, g = rng.standard_normal(6), rng.standard_normal(r)
     np.testing.assert_allclose(A @ (G @ g * (B @ d)), np.convolve(d, g[::-1], "valid"), atol=1e-12)
     growth = A**2 @ ((G**2).sum(1) * (B**2).sum(1)) / r
-    assert 0.6 * WINOGRAD_SLACK < growth.max() < WINOGRAD_SLACK
+    assert 0.5 * WINOGRAD_SLACK < growth.max() < WINOGRAD_SLACK
 
 
 @parametrize("case", CASES)
@@ -139,7 +139,7 @@ def test_weight_gradient_of_many_channels(threads, kernel, size, groups, isa, dt
             for algo in ("winograd", "winograd", "gemm")
         )
     assert actual.tobytes() == again.tobytes()
-    assert_sums_close(actual, expected, 2 * math.prod(size), dy, x)
+    assert_sums_close(actual, expected, WINOGRAD_SLACK * 2 * math.prod(size), dy, x)
 
 
 @pytest.mark.parametrize(("kernel", "OC"), [(3, 128), (5, 250)])
@@ -150,7 +150,7 @@ def test_weight_gradient_in_chunks_of_output_channels(kernel, OC, isa, dtype, rn
         F.conv2d_weight_grad(dy, x, (OC, 40, kernel, kernel), padding=kernel // 2, algo=algo)
         for algo in ("winograd", "gemm")
     )
-    assert_sums_close(actual, expected, 2 * 30 * 33, dy, x)
+    assert_sums_close(actual, expected, WINOGRAD_SLACK * 2 * 30 * 33, dy, x)
 
 
 def test_weight_gradient_of_a_long_row(isa, dtype, rng):
@@ -160,7 +160,7 @@ def test_weight_gradient_of_a_long_row(isa, dtype, rng):
         F.conv2d_weight_grad(dy, x, (9, 8, 3, 3), padding=1, algo=algo)
         for algo in ("winograd", "gemm")
     )
-    assert_sums_close(actual, expected, 5 * 6001, dy, x)
+    assert_sums_close(actual, expected, WINOGRAD_SLACK * 5 * 6001, dy, x)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from fastconv.bench.cases import ConvCase
 
 PLACES = 256
 # The transforms of Winograd's algorithm make the summands larger, and their rounding errors with
-# them: in root mean square by up to 7.1 times (F(4x4, 3x3); test_winograd.py has the sum).
-WINOGRAD_SLACK = 8
+# them: in root mean square by up to 9.5 times (F(5x5, 2x2); test_winograd.py has the sum).
+WINOGRAD_SLACK = 10
 
 
 def tolerance(dtype, terms: int, *maxima: float) -> float:
