@@ -18,8 +18,8 @@
  *   few tiles beside the filters: a task takes all tiles and a block of output channels. It transforms
  *      its filters, some channels at a time, just before their only use: U never leaves its core. Each
  *      thread makes V for itself, or, where that is too much memory, all threads make one.
- *   filters near the second-level cache: U is made first; then a task takes a band of strips through all
- *      steps, and V never leaves its core.
+ *   filters near the second-level cache: a task takes a band of strips through all steps, and V never
+ *      leaves its core. Each thread makes U for itself, or, where that is too much memory, all make one.
  *   else: U is made first, in chunks; then for one band after the other all threads make V and share
  *      out its products, a block of strips by a block of output channels a task. */
 #include <string.h>
@@ -81,8 +81,8 @@ static char *panel_at(const fc_wino_job *job, char *u, ptrdiff_t filters) {
 static void weights_task(void *context, ptrdiff_t task, int slot) {
     const fc_wino_job *job = context;
     const ptrdiff_t before = task * job->plan.oc_panel;
-    fc_wino_transform_panel(job, job->first_oc + before, 0, job->g.C / job->g.G,
-                            carve_scratch(job, slot).packed, panel_at(job, job->u, before));
+    fc_wino_transform_filters(job, job->first_oc + before, 1, 0, job->g.C / job->g.G,
+                              carve_scratch(job, slot).packed, panel_at(job, job->u, before));
 }
 
 static void transform_weights(fc_wino_job *job) {

@@ -33,8 +33,9 @@ static void pack_flipped(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t filters
     }
 }
 
-void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
-                             ptrdiff_t channels, char *packed, char *dst) {
+/* The panel from oc on, [position][channel][filter]; filters that are missing are zeros. */
+static void transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
+                            ptrdiff_t channels, char *packed, char *dst) {
     const ptrdiff_t r = job->plan.r, panel = job->plan.oc_panel;
     const ptrdiff_t filters = FC_MIN(panel, job->g.OC / job->g.G - oc);
     const fc_sum_block block = {.channel = channel, .channels = channels, .taps = r * r};
@@ -54,5 +55,5 @@ void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t cha
 void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
                                ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u) {
     for (ptrdiff_t done = 0; done < ocs; done += job->plan.oc_panel, u += job->plan.u_panel_bytes)
-        fc_wino_transform_panel(job, oc + done, channel, channels, packed, u);
+        transform_panel(job, oc + done, channel, channels, packed, u);
 }

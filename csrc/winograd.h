@@ -24,11 +24,8 @@ typedef struct {
     ptrdiff_t group, first_oc, ocs;
 } fc_wino_job;
 
-/* U of the panel from oc on, [position][channel][filter], for some channels; `packed` has room for
- * the panel's taps. Filters that are missing are zeros. */
-void fc_wino_transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
-                             ptrdiff_t channels, char *packed, char *dst);
-/* The panels of `ocs` filters, one behind the other. */
+/* U of the panels that `ocs` filters from oc on are in, one behind the other, for some channels;
+ * `packed` has room for a panel's taps. */
 void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
                                ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u);
 
