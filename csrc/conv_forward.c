@@ -109,6 +109,40 @@ static const char *weights_at(const fc_conv_job *job, ptrdiff_t group, const fc_
            (group * job->w_group + b->tap) * (ptrdiff_t)job->t->itemsize;
 }
 
+/* Asks for the filters of the panel behind `oc` while this one is multiplied: a share with each panel of
+ * pixels. Filters that the tile reads as they stand, or that are packed here, are one run of memory if
+ * the block holds them whole; else nothing is asked for. */
+static void fetch_ahead(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                        ptrdiff_t oc, ptrdiff_t oc_last, ptrdiff_t panels, fc_tile *tile) {
+    enum { LINE = 64 };
+    const fc_conv_plan *plan = &job->plan;
+    const ptrdiff_t sum = b->channels * b->taps, next = oc + plan->oc_panel;
+    const int plain = plan->weights == FC_WEIGHTS_DIRECT || plan->weights == FC_WEIGHTS_IN_TASKS;
+    tile->ahead = NULL;
+    tile->ahead_step = 0;
+    if (next >= oc_last || (plain && job->w.stride[0] != sum))
+        return;
+    tile->ahead = plain ? weights_at(job, group, b, next) : fc_weight_panel(job, group, b, next);
+    tile->ahead_step =
+        FC_MIN(LINE, fc_ceil_div(plan->oc_panel * (ptrdiff_t)job->t->itemsize, panels));
+}
+
+/* Where the tile finds the filters of the panel at `oc`, which are packed now if need be. */
+static const char *find_weights(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                                ptrdiff_t oc, ptrdiff_t ocs, const scratch *s, fc_tile *tile) {
+    tile->a_row = 1;
+    tile->a_step = job->plan.swapped ? job->plan.image_pitch : ocs;
+    if (job->plan.weights == FC_WEIGHTS_IN_TASKS) {
+        fc_pack_weight_panel(job, group, b, oc, ocs, s->weights);
+        return s->weights;
+    }
+    if (job->plan.weights != FC_WEIGHTS_DIRECT)
+        return fc_weight_panel(job, group, b, oc);
+    tile->a_row = job->w.stride[0];
+    tile->a_step = 1;
+    return weights_at(job, group, b, oc);
+}
+
 static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                            ptrdiff_t oc_first, ptrdiff_t oc_last, const fc_panel *places,
                            ptrdiff_t panels, const scratch *s) {
@@ -133,19 +167,9 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
         const ptrdiff_t channel = group * (job->g.OC / job->g.G) + oc;
         const ptrdiff_t ocs = FC_MIN(plan->oc_panel, oc_last - oc);
-        const char *weights = s->weights;
-        tile.a_row = 1;
-        tile.a_step = swapped ? plan->image_pitch : ocs;
-        if (plan->weights == FC_WEIGHTS_IN_TASKS) {
-            fc_pack_weight_panel(job, group, b, oc, ocs, s->weights);
-        } else if (plan->weights == FC_WEIGHTS_DIRECT) {
-            weights = weights_at(job, group, b, oc);
-            tile.a_row = job->w.stride[0];
-            tile.a_step = 1;
-        } else {
-            weights = fc_weight_panel(job, group, b, oc);
-        }
+        const char *weights = find_weights(job, group, b, oc, ocs, s, &tile);
         tile.bias = job->packed_bias + channel * itemsize;
+        fetch_ahead(job, group, b, oc, oc_last, panels, &tile);
         for (ptrdiff_t p = 0; p < panels; p++) {
             const ptrdiff_t pixels = places[p].pixels;
             const char *image = s->image + places[p].start * k_step * itemsize;
@@ -153,6 +177,8 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
+            if (p > 0 && tile.ahead)
+                tile.ahead += tile.ahead_step * sum;
             if (job->merge) {
                 tile.c = s->tiles + ((oc - oc_first) * plan->out_step + places[p].start) * itemsize;
                 tile.ldc = plan->out_step;
@@ -170,12 +196,11 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
  * which processors fetch ahead, not in pieces of a panel's width. */
 static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                         const fc_panel *places, ptrdiff_t panels, char *image) {
-    enum { CHANNELS = 16 };
     const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
     fc_sum_block some = *b;
-    for (ptrdiff_t c = 0; c < b->channels; c += CHANNELS) {
+    for (ptrdiff_t c = 0; c < b->channels; c += FC_PACK_CHANNELS) {
         some.channel = b->channel + c;
-        some.channels = FC_MIN(CHANNELS, b->channels - c);
+        some.channels = FC_MIN(FC_PACK_CHANNELS, b->channels - c);
         for (ptrdiff_t p = 0; p < panels; p++)
             fc_pack_panel(job, group, &some, places[p].segments, places[p].count,
                           image + (p * b->channels + c) * step);

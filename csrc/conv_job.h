@@ -26,6 +26,9 @@ typedef struct {
     ptrdiff_t first_group, groups, first_oc, ocs; /* the chunk at work; oc inside a group */
 } fc_conv_job;
 
+/* Channels packed at a time, for all panels of a block: see pack_panels. */
+enum { FC_PACK_CHANNELS = 16 };
+
 /* The output pixels of one tile. */
 typedef struct {
     const fc_segment *segments;

@@ -64,22 +64,39 @@ void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_
     }
 }
 
+/* Panels that a task packs. Where channels are neighbours in memory, as in a gradient's or a transposed
+ * convolution's filters, a panel alone would read a piece of a cache line from each row. */
+static ptrdiff_t panels_at_once(const fc_conv_job *job) {
+    return job->w.stride[0] == 1 && job->w.stride[1] != 1 ? 8 : 1;
+}
+
 ptrdiff_t fc_pack_weights_tasks(const fc_conv_job *job) {
     return job->groups * fc_sum_blocks(&job->g, &job->plan) *
-           fc_ceil_div(job->ocs, job->plan.oc_panel);
+           fc_ceil_div(job->ocs, job->plan.oc_panel * panels_at_once(job));
 }
 
 void fc_pack_weights(void *context, ptrdiff_t task, int slot) {
     const fc_conv_job *job = context;
-    const ptrdiff_t panels = fc_ceil_div(job->ocs, job->plan.oc_panel);
+    const ptrdiff_t oc_panel = job->plan.oc_panel, some = oc_panel * panels_at_once(job);
+    const ptrdiff_t parts = fc_ceil_div(job->ocs, some);
     const ptrdiff_t blocks = fc_sum_blocks(&job->g, &job->plan);
-    const ptrdiff_t group = job->first_group + task / panels / blocks;
-    const fc_sum_block b = fc_sum_block_at(&job->g, &job->plan, task / panels % blocks);
-    const ptrdiff_t start = task % panels * job->plan.oc_panel;
+    const ptrdiff_t group = job->first_group + task / parts / blocks;
+    const fc_sum_block b = fc_sum_block_at(&job->g, &job->plan, task / parts % blocks);
+    const ptrdiff_t start = task % parts * some, end = FC_MIN(start + some, job->ocs);
+    const ptrdiff_t channels = some > oc_panel ? FC_PACK_CHANNELS : b.channels;
+    fc_sum_block few = b;
     (void)slot;
-    fc_pack_weight_panel(job, group, &b, job->first_oc + start,
-                         FC_MIN(job->plan.oc_panel, job->ocs - start),
-                         fc_weight_panel(job, group, &b, job->first_oc + start));
+    for (ptrdiff_t c = 0; c < b.channels; c += channels) {
+        few.channel = b.channel + c;
+        few.channels = FC_MIN(channels, b.channels - c);
+        for (ptrdiff_t oc = start; oc < end; oc += oc_panel) {
+            const ptrdiff_t ocs = FC_MIN(oc_panel, end - oc);
+            const ptrdiff_t before = c * b.taps * (job->plan.swapped ? oc_panel : ocs);
+            fc_pack_weight_panel(job, group, &few, job->first_oc + oc, ocs,
+                                 fc_weight_panel(job, group, &b, job->first_oc + oc) +
+                                     before * (ptrdiff_t)job->t->itemsize);
+        }
+    }
 }
 
 void fc_pack_bias(const fc_conv_job *job) {
@@ -150,6 +167,7 @@ static void pack_rows(const fc_conv_job *job, const fc_sum_block *b, const meeti
         .readable_begin = job->x_begin,
         .readable_end = job->x_end,
         .spill = pitch - s->lane - s->length,
+        .ahead = b->taps == 1 ? FC_PACK_CHANNELS * stride[1] : 0,
     };
     job->t->pack_taps(&pack);
 }

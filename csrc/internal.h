@@ -27,7 +27,8 @@ typedef enum {
  * panel has 1 and m, rows of a matrix as they stand its pitch and 1. From one row of k to the next
  * a_skip more elements are left out. b moves by b_step a step and starts b_row apart in each row (a
  * packed b has one row); if b_at is set, step k of every row is b_at[k] elements behind its start
- * instead. n is vectors*lanes. */
+ * instead. n is vectors*lanes. Each step asks for the cache line at `ahead`, which moves on by
+ * ahead_step bytes: what a later call reads comes into the second-level cache meanwhile. */
 typedef struct {
     ptrdiff_t m, vectors;
     ptrdiff_t k_outer, k_inner;
@@ -40,6 +41,8 @@ typedef struct {
     const void *bias; /* [m] or [vectors*lanes] */
     fc_init init;
     int relu;
+    const char *ahead; /* or NULL */
+    ptrdiff_t ahead_step;
 } fc_tile;
 
 /* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
@@ -66,6 +69,7 @@ typedef struct {
     ptrdiff_t dst_row, dst_tap;
     const void *readable_begin, *readable_end;
     ptrdiff_t spill;
+    ptrdiff_t ahead; /* what lies so many elements further is asked for meanwhile, or 0 */
 } fc_pack;
 
 /* Depthwise filters on rows of outputs: see kernels/depthwise.inc. Tap t of output (r, i) is

@@ -138,7 +138,7 @@ static void plan_work(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan)
                           &plan->group_chunk, &plan->oc_chunk);
     if (!plan->shifted)
         plan_tasks(g, t, plan);
-    plan->image_pitch = plan->swapped ? fc_round_up(plan->pixel_block, t->lanes) : t->nr;
+    plan->image_pitch = plan->swapped ? fc_spread(plan->pixel_block, t->itemsize) : t->nr;
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
 }

@@ -56,6 +56,14 @@ static inline FC_INLINE void FC_(istore)(FC_INT *p, IVEC v) {
     __builtin_memcpy(p, &v, sizeof v);
 }
 
+/* All of v, or its first n elements where there is room for no more. */
+static inline FC_INLINE void FC_(store_some)(FC_REAL *p, VEC v, ptrdiff_t n) {
+    if (n >= FC_LANES)
+        FC_(store)(p, v);
+    else
+        FC_(store_part)(p, v, n);
+}
+
 static inline FC_INLINE VEC FC_(load_part)(const FC_REAL *p, ptrdiff_t n) {
 #if FC_LANES > 1 && defined(__AVX512F__)
     const unsigned mask = (1u << n) - 1;

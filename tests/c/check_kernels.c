@@ -72,6 +72,8 @@ static void check_tile(const fc_kernels *t, fc_tile tile, const tile_shape *shap
     tile.b = take_random(t, b_count);
     if (tile.init == FC_INIT_BIAS || tile.init == FC_INIT_BIAS_COLUMNS)
         tile.bias = take_random(t, tile.init == FC_INIT_BIAS ? tile.m : n);
+    tile.ahead = shape->a_kind ? tile.b : NULL;
+    tile.ahead_step = 24;
     void *before = take_random(t, c_count);
     tile.c = take_elements(t, c_count);
     if (reads_c(&tile))
