@@ -35,13 +35,28 @@ static double step_cost(ptrdiff_t along, ptrdiff_t across, const fc_kernels *t) 
     return (double)fc_ceil_div(along, t->lanes) * (double)across;
 }
 
-/* Swapped, weights must be packed, at 0.6 FMAs for each, where the tile could have read them. */
+/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
+ * run, and its rows leave two fifths of a set of the first-level cache to the rest: at most 4 of 8
+ * ways, 7 of 12. */
+static int weights_can_be_direct(const fc_kernels *t, ptrdiff_t weight_row, ptrdiff_t oc_panel) {
+    enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
+    const ptrdiff_t ways = (ptrdiff_t)fc_cpu_caches()->l1d / WAY;
+    ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
+    while (row % WAY != 0) {
+        row *= 2;
+        sets *= 2;
+    }
+    return weight_row > 0 && fc_ceil_div(oc_panel, sets) <= 3 * ways / 5;
+}
+
+/* Swapped, weights must be packed, at some 1.3 FMAs for each, where the tile could have read them. */
 static int prefers_swapped(const fc_conv *g, const fc_kernels *t, int channels_last,
                            ptrdiff_t weight_row) {
     const ptrdiff_t ocs = g->OC / g->G, pixels = FC_MAX(1, g->N * fc_volume(g->out));
     const double usual = step_cost(pixels, ocs, t), swapped = step_cost(ocs, pixels, t);
+    const int direct = weights_can_be_direct(t, weight_row, fc_even_part(ocs, t->mr));
     return channels_last ? swapped < 1.2 * usual
-                         : 1.05 * swapped + (weight_row ? 0.6 * (double)ocs : 0) < usual;
+                         : 1.05 * swapped + (direct ? 1.3 * (double)ocs : 0) < usual;
 }
 
 /* What tile and which sums, for plan->swapped. */
@@ -52,22 +67,6 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
     plan->pixel_panel = plan->swapped ? fc_even_part(pixels, t->mr) : t->nr;
     plan->tiles_in_scratch = plan->swapped && !channels_last;
     plan_sum(g, t, plan);
-}
-
-/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
- * run, and its rows leave two fifths of a set of the first-level cache to the rest: at most 4 of 8
- * ways, 7 of 12. */
-static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const fc_conv_plan *plan) {
-    enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
-    const ptrdiff_t ways = (ptrdiff_t)fc_cpu_caches()->l1d / WAY;
-    if (plan->swapped || !weight_row)
-        return 0;
-    ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
-    while (row % WAY != 0) {
-        row *= 2;
-        sets *= 2;
-    }
-    return fc_ceil_div(plan->oc_panel, sets) <= 3 * ways / 5;
 }
 
 /* Pixel panels in a block: packed, they live in half the second-level cache. */
@@ -170,7 +169,8 @@ static fc_status plan_call(const fc_conv *g, fc_dtype dtype, int channels_last,
     const fc_status status = plan_layout(g, t, channels_last, swapped, merged, plan);
     if (status)
         return status;
-    plan->weights = weights_are_direct(t, weight_row, plan)           ? FC_WEIGHTS_DIRECT
+    plan->weights = !plan->swapped && weights_can_be_direct(t, weight_row, plan->oc_panel)
+                        ? FC_WEIGHTS_DIRECT
                     : !plan->shifted && weights_fit_tasks(g, t, plan) ? FC_WEIGHTS_IN_TASKS
                                                                       : FC_WEIGHTS_PACKED;
     plan_work(g, t, plan);
