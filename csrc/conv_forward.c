@@ -114,7 +114,7 @@ static const char *weights_at(const fc_conv_job *job, ptrdiff_t group, const fc_
  * the block holds them whole; else nothing is asked for. */
 static void fetch_ahead(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                         ptrdiff_t oc, ptrdiff_t oc_last, ptrdiff_t panels, fc_tile *tile) {
-    enum { LINE = 64 };
+    enum { MOST = 32 }; /* half a cache line: the tile asks once in two steps */
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t sum = b->channels * b->taps, next = oc + plan->oc_panel;
     const int plain = plan->weights == FC_WEIGHTS_DIRECT || plan->weights == FC_WEIGHTS_IN_TASKS;
@@ -124,7 +124,7 @@ static void fetch_ahead(const fc_conv_job *job, ptrdiff_t group, const fc_sum_bl
         return;
     tile->ahead = plain ? weights_at(job, group, b, next) : fc_weight_panel(job, group, b, next);
     tile->ahead_step =
-        FC_MIN(LINE, fc_ceil_div(plan->oc_panel * (ptrdiff_t)job->t->itemsize, panels));
+        FC_MIN(MOST, fc_ceil_div(plan->oc_panel * (ptrdiff_t)job->t->itemsize, panels));
 }
 
 /* Where the tile finds the filters of the panel at `oc`, which are packed now if need be. */

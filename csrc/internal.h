@@ -27,8 +27,8 @@ typedef enum {
  * panel has 1 and m, rows of a matrix as they stand its pitch and 1. From one row of k to the next
  * a_skip more elements are left out. b moves by b_step a step and starts b_row apart in each row (a
  * packed b has one row); if b_at is set, step k of every row is b_at[k] elements behind its start
- * instead. n is vectors*lanes. Each step asks for the cache line at `ahead`, which moves on by
- * ahead_step bytes: what a later call reads comes into the second-level cache meanwhile. */
+ * instead. n is vectors*lanes. Cache lines from `ahead` on are asked for, ahead_step bytes with each
+ * step: what a later call reads comes into the second-level cache meanwhile. */
 typedef struct {
     ptrdiff_t m, vectors;
     ptrdiff_t k_outer, k_inner;
