@@ -46,12 +46,12 @@ static header *remove_kept(int i) {
     return block;
 }
 
-/* The smallest that will do. */
+/* The smallest that will do, of several the one given back last: it may still be in the caches. */
 static header *take_kept(size_t bytes, size_t most) {
     int best = -1;
     for (int i = 0; i < SLOTS && kept[i]; i++)
         if (kept[i]->bytes >= bytes && kept[i]->bytes <= most &&
-            (best < 0 || kept[i]->bytes < kept[best]->bytes))
+            (best < 0 || kept[i]->bytes <= kept[best]->bytes))
             best = i;
     return best < 0 ? NULL : remove_kept(best);
 }
