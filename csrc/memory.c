@@ -14,6 +14,7 @@
 
 enum { SLOTS = 64 };
 #define KEEP_BYTES ((size_t)64 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 /* In front of each block, one cache line: what the allocation is. */
 typedef struct {
@@ -56,13 +57,10 @@ static header *take_kept(size_t bytes, size_t most) {
     return best < 0 ? NULL : remove_kept(best);
 }
 
-/* A wish for huge pages where whole ones fit, as NumPy has it for its arrays: fewer faults, and fewer
- * misses of the TLB. */
+/* Asks for huge pages, as NumPy does for its arrays: fewer faults, and fewer misses of the TLB. */
 static void prefer_huge_pages(void *memory, size_t bytes) {
 #ifdef MADV_HUGEPAGE
-    const size_t page = 4096, skip = -(uintptr_t)memory % page;
-    if (bytes >= (size_t)4 << 20)
-        madvise((char *)memory + skip, bytes - skip, MADV_HUGEPAGE);
+    madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: no error where it fails */
 #else
     (void)memory, (void)bytes;
 #endif
@@ -70,10 +68,12 @@ static void prefer_huge_pages(void *memory, size_t bytes) {
 
 static header *new_block(size_t bytes) {
     void *memory;
-    if (bytes > (size_t)PTRDIFF_MAX - 2 * HEADER_BYTES ||
-        posix_memalign(&memory, HEADER_BYTES, bytes + HEADER_BYTES))
+    const int large = bytes >= 2 * HUGE_PAGE; /* then it starts at such a page */
+    if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_PAGE ||
+        posix_memalign(&memory, large ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
         return NULL;
-    prefer_huge_pages(memory, bytes + HEADER_BYTES);
+    if (large)
+        prefer_huge_pages(memory, bytes + HEADER_BYTES);
     header *block = memory;
     block->bytes = bytes;
     return block;
