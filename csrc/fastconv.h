@@ -235,6 +235,10 @@ int fc_default_threads(void);
 int fc_get_num_threads(void);
 void fc_set_num_threads(int threads);
 
+/* Memory for a large result, 64-byte aligned; NULL when there is none. Given back, it is kept for
+ * results to come. */
+void *fc_result_acquire(size_t bytes);
+void fc_result_release(void *memory);
 void fc_release_memory(void);
 size_t fc_cached_memory(void);
 

@@ -112,6 +112,17 @@ typedef struct {
     void *arg; /* the same in integers of the element's size, or NULL */
 } fc_pixels;
 
+/* Windows two columns wide, next to each other: `rows` rows of n of them, `height` cells high. Row r
+ * sees the image rows x + r*x_row + kh*x_cell, its cell (kh, kw) is called kh*id_row + kw. */
+typedef struct {
+    ptrdiff_t rows, n, height;
+    const void *x;
+    ptrdiff_t x_row, x_cell;
+    int32_t id_row;
+    void *y;      /* [rows][n] */
+    int32_t *arg; /* the same, or NULL */
+} fc_pairs;
+
 /* Gradients handed to indices: dx[r*dx_row + index*dx_step] += dy[r*dy_row + i*dy_step] for i < n of
  * each row; an index is valid from 0 to below `plane`. */
 typedef struct {

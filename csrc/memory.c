@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Scratch memory: a call takes one block and gives it back. The blocks used last are kept, because
- * fresh pages cost more than many a kernel, but never more than KEEP_BYTES of them. */
+ * Memory that is used again, because fresh pages cost more than many a kernel. A call takes one block
+ * of scratch memory and gives it back; a large result is a block that comes back when its array dies.
+ * The blocks given back last are kept, but never more than KEEP_BYTES and as much again as the results
+ * alive take: a step of training lets go of about as many bytes of gradients as its layers hold of
+ * outputs, and wants them again in the next one. */
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
-enum { SLOTS = 8 };
+enum { SLOTS = 64 };
 #define KEEP_BYTES ((size_t)64 << 20)
+#define HUGE_PAGE ((size_t)2 << 20)
 
 /* In front of each block, one cache line: what the allocation is. */
 typedef struct {
@@ -17,7 +24,7 @@ typedef struct {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static header *kept[SLOTS]; /* in the order in which they were given back, no gaps */
-static size_t kept_bytes;
+static size_t kept_bytes, result_bytes;
 
 static void lock_for_fork(void) {
     pthread_mutex_lock(&lock);
@@ -40,48 +47,97 @@ static header *remove_kept(int i) {
     return block;
 }
 
-static header *take_kept(size_t bytes) {
+/* The smallest that will do, of several the one given back last: it may still be in the caches. */
+static header *take_kept(size_t bytes, size_t most) {
     int best = -1;
     for (int i = 0; i < SLOTS && kept[i]; i++)
-        if (kept[i]->bytes >= bytes && (best < 0 || kept[i]->bytes < kept[best]->bytes))
+        if (kept[i]->bytes >= bytes && kept[i]->bytes <= most &&
+            (best < 0 || kept[i]->bytes <= kept[best]->bytes))
             best = i;
     return best < 0 ? NULL : remove_kept(best);
 }
 
-void *fc_workspace_acquire(size_t bytes) {
-    pthread_mutex_lock(&lock);
-    header *block = take_kept(bytes);
-    pthread_mutex_unlock(&lock);
-    if (!block) {
-        void *memory;
-        if (bytes > (size_t)PTRDIFF_MAX - 2 * HEADER_BYTES ||
-            posix_memalign(&memory, HEADER_BYTES, bytes + HEADER_BYTES))
-            return NULL;
-        block = memory;
-        block->bytes = bytes;
-    }
-    return (char *)block + HEADER_BYTES;
+/* Asks for huge pages, as NumPy does for its arrays: fewer faults, and fewer misses of the TLB. */
+static void prefer_huge_pages(void *memory, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: no error where it fails */
+#else
+    (void)memory, (void)bytes;
+#endif
 }
 
-void fc_workspace_release(void *memory) {
-    if (!memory)
-        return;
-    header *block = (header *)((char *)memory - HEADER_BYTES), *drop[SLOTS] = {NULL};
+static header *new_block(size_t bytes) {
+    void *memory;
+    const int large = bytes >= 2 * HUGE_PAGE; /* then it starts at such a page */
+    if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_PAGE ||
+        posix_memalign(&memory, large ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
+        return NULL;
+    if (large)
+        prefer_huge_pages(memory, bytes + HEADER_BYTES);
+    header *block = memory;
+    block->bytes = bytes;
+    return block;
+}
+
+static void *contents(header *block) {
+    return block ? (char *)block + HEADER_BYTES : NULL;
+}
+
+static header *block_of(void *memory) {
+    return (header *)((char *)memory - HEADER_BYTES);
+}
+
+/* Keeps the block or frees it, and frees the oldest ones that are too many now. */
+static void give_back(header *block, size_t result) {
+    header *drop[SLOTS + 1];
     int dropped = 0, last = 0;
-    if (block->bytes > KEEP_BYTES) {
-        free(block);
-        return;
-    }
     pthread_mutex_lock(&lock);
-    while (kept[SLOTS - 1] || block->bytes > KEEP_BYTES - kept_bytes)
+    result_bytes -= result;
+    const size_t most = KEEP_BYTES + result_bytes;
+    const int keep = block->bytes <= most;
+    if (!keep)
+        drop[dropped++] = block;
+    while (kept_bytes > (keep ? most - block->bytes : most) || (keep && kept[SLOTS - 1]))
         drop[dropped++] = remove_kept(0);
-    while (kept[last])
-        last++;
-    kept[last] = block;
-    kept_bytes += block->bytes;
+    if (keep) {
+        while (kept[last])
+            last++;
+        kept[last] = block;
+        kept_bytes += block->bytes;
+    }
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < dropped; i++)
         free(drop[i]);
+}
+
+void *fc_workspace_acquire(size_t bytes) {
+    pthread_mutex_lock(&lock);
+    header *block = take_kept(bytes, SIZE_MAX);
+    pthread_mutex_unlock(&lock);
+    return contents(block ? block : new_block(bytes));
+}
+
+void fc_workspace_release(void *memory) {
+    if (memory)
+        give_back(block_of(memory), 0);
+}
+
+/* A result may live long: little of its block may lie idle. */
+void *fc_result_acquire(size_t bytes) {
+    pthread_mutex_lock(&lock);
+    header *block = take_kept(bytes, bytes + bytes / 8);
+    pthread_mutex_unlock(&lock);
+    if (!block && !(block = new_block(bytes)))
+        return NULL;
+    pthread_mutex_lock(&lock);
+    result_bytes += block->bytes;
+    pthread_mutex_unlock(&lock);
+    return contents(block);
+}
+
+void fc_result_release(void *memory) {
+    if (memory)
+        give_back(block_of(memory), block_of(memory)->bytes);
 }
 
 void fc_release_memory(void) {

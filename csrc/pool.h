@@ -44,6 +44,10 @@ fc_status fc_pool_run(fc_pool_job *job, ptrdiff_t tasks, fc_task task);
 int fc_pool_suits_planes(const fc_pool_job *job);
 fc_status fc_pool_forward_planes(fc_pool_job *job);
 
+/* Max pooling of windows two wide and side by side (pool_pairs.c), and whether these are such. */
+int fc_pool_suits_pairs(const fc_pool_job *job);
+fc_status fc_pool_forward_pairs(fc_pool_job *job);
+
 /* Max pooling's gradient scattered (pool_scatter.c), and whether that suits. */
 int fc_pool_suits_scatter(const fc_pool_job *job);
 fc_status fc_pool_scatter(fc_pool_job *job);

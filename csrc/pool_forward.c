@@ -198,6 +198,8 @@ static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     const fc_pool *g = &job->g;
     if (g->N == 0)
         return FC_OK;
+    if (fc_pool_suits_pairs(job))
+        return fc_pool_forward_pairs(job);
     if (fc_pool_suits_planes(job))
         return fc_pool_forward_planes(job);
     job->slot_bytes = scratch_bytes(job);

@@ -126,9 +126,9 @@ static void scatter_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- windows that neither overlap nor leave gaps -------------------------------------------- */
 
-/* For windows two wide and rows that fill vectors: others are scattered faster. */
+/* For windows two wide and rows that fill vectors, or half of one: others are scattered faster. */
 static int suits_cover(const fc_pool *g, ptrdiff_t lanes) {
-    int tile = g->kernel[2] == 2 && g->out[2] >= lanes;
+    int tile = g->kernel[2] == 2 && (g->out[2] >= lanes || 2 * g->out[2] == lanes);
     for (int axis = 0; axis < FC_SPATIAL; axis++)
         tile &= g->stride[axis] == g->kernel[axis] && g->pad[axis] == 0 &&
                 (g->dilation[axis] == 1 || g->kernel[axis] == 1) &&

@@ -24,7 +24,10 @@ def cpu_features():
 
 
 def release_memory():
-    """Free the scratch memory that is kept between calls, at most 64 MB."""
+    """Free the memory that is kept for later calls: of scratch, and of results that are gone.
+
+    At most 64 MB are kept, and as much again as the results take that are alive.
+    """
     _core.release_memory()
 
 

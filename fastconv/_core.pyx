@@ -7,7 +7,8 @@ be able to rely on, dtype, shape and writability, and releases the GIL while C c
 """
 
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+    PyObject_GetBuffer,
 )
 from libc.stdint cimport uintptr_t
 
@@ -15,6 +16,9 @@ import os
 from math import prod
 
 import numpy as np
+
+cdef extern from *:
+    Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from "fastconv.h" nogil:
     const char *FC_VERSION
@@ -129,6 +133,8 @@ cdef extern from "fastconv.h" nogil:
     int fc_default_threads()
     int fc_get_num_threads()
     void fc_set_num_threads(int threads)
+    void *fc_result_acquire(size_t bytes)
+    void fc_result_release(void *memory)
     void fc_release_memory()
     size_t fc_cached_memory()
     double fc_measure_peak(fc_dtype dtype, int threads, double seconds)
@@ -138,6 +144,10 @@ cdef extern from "fastconv.h" nogil:
 
 cdef object _empty = np.empty
 cdef object _zeros = np.zeros
+cdef object _ndarray = np.ndarray
+# malloc maps fresh pages for each array of at least so many bytes (glibc: until it has seen larger
+# ones), and every page costs a fault.
+cdef Py_ssize_t _large = 128 << 10
 # Allocators hand out arrays of at least so many bytes as fresh pages (glibc: at the latest), which
 # the system zeroes: np.zeros costs nothing over np.empty.
 cdef Py_ssize_t _zero_page_bytes = 32 << 20
@@ -238,6 +248,37 @@ cdef View _vector(object array, tuple shape, bint writable=False):
 
 cdef View _output(object out, tuple shape, bint channels_last):
     return _floats(out, shape, channels_last, True)
+
+
+cdef class _ResultMemory:
+    """What a large array lies in; once the array is gone, a new one finds warm pages here."""
+
+    cdef void *data
+    cdef Py_ssize_t bytes
+
+    def __cinit__(self, Py_ssize_t bytes):
+        self.bytes = bytes
+        self.data = fc_result_acquire(bytes)
+        if self.data == NULL:
+            raise MemoryError(f"no memory for an array of {bytes} bytes")
+
+    def __dealloc__(self):
+        fc_result_release(self.data)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.data, self.bytes, False, flags)
+
+
+cdef object _new(tuple shape, object dtype):
+    """An array for a result, like numpy.empty's."""
+    cdef Py_ssize_t bytes = dtype.itemsize, size
+    for size in shape:
+        if size > 0 and bytes > PY_SSIZE_T_MAX // size:
+            return _empty(shape, dtype)  # NumPy has words for it
+        bytes *= size
+    if bytes < _large:
+        return _empty(shape, dtype)
+    return _ndarray(shape, dtype, _ResultMemory(bytes))
 
 
 cdef object _dtype_object(View view):
@@ -341,7 +382,7 @@ def conv_forward(Conv g, x, w, b=None, bint relu=False, str algo="auto", out=Non
     _same_dtype(xv, wv)
     _same_dtype(xv, bv)
     if out is None:
-        out = _empty(g.y_shape, _dtype_object(xv))
+        out = _new(g.y_shape, _dtype_object(xv))
     cdef View yv = _output(out, g.y_shape, g.channels_last)
     _same_dtype(xv, yv)
     cdef fc_array *bias = NULL if bv is None else &bv.array
@@ -367,7 +408,7 @@ def conv_input_grad(Conv g, dy, w, b=None, str algo="auto", out=None):
     _same_dtype(dyv, wv)
     _same_dtype(dyv, bv)
     if out is None:
-        out = _empty(g.x_shape, _dtype_object(dyv))
+        out = _new(g.x_shape, _dtype_object(dyv))
     cdef View dxv = _output(out, g.x_shape, g.channels_last)
     _same_dtype(dyv, dxv)
     cdef fc_array *bias = NULL if bv is None else &bv.array
@@ -390,7 +431,7 @@ def conv_weight_grad(Conv g, dy, x, str algo="auto"):
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
     _same_dtype(dyv, xv)
-    out = _empty(g.w_shape, _dtype_object(dyv))
+    out = _new(g.w_shape, _dtype_object(dyv))
     cdef View dwv = _output(out, g.w_shape, False)
     cdef fc_status status
     with nogil:
@@ -407,7 +448,7 @@ def conv_weight_grad(Conv g, dy, x, str algo="auto"):
 def bias_grad(Conv g, dy):
     """db: dy summed over images and pixels."""
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
-    out = _empty((g.OC,), _dtype_object(dyv))
+    out = _new((g.OC,), _dtype_object(dyv))
     cdef View dbv = _vector(out, (g.OC,), True)
     cdef fc_status status
     with nogil:
@@ -419,7 +460,7 @@ def bias_grad(Conv g, dy):
 def input_bias_grad(Conv g, dx):
     """The transposed convolution's db: the gradient of its output, our x, summed over pixels."""
     cdef View dxv = _floats(dx, g.x_shape, g.channels_last)
-    out = _empty((g.C,), _dtype_object(dxv))
+    out = _new((g.C,), _dtype_object(dxv))
     cdef View dbv = _vector(out, (g.C,), True)
     cdef fc_conv swapped = g.c
     cdef int i
@@ -436,7 +477,7 @@ def input_bias_grad(Conv g, dx):
 def im2col(Conv g, x):
     """The columns (N, C * taps, pixels)."""
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
-    cols = _empty(g.cols_shape, _dtype_object(xv))
+    cols = _new(g.cols_shape, _dtype_object(xv))
     cdef View cv = _open(cols, g.cols_shape, True)
     cdef fc_status status
     with nogil:
@@ -449,7 +490,7 @@ def col2im(Conv g, cols):
     """The image whose pixels are the sums of the columns' cells; cols is made contiguous."""
     cdef View cv = _open(np.ascontiguousarray(cols), g.cols_shape, False)
     cv.dtype = _dtype_of(cv)
-    x = _empty(g.x_shape, _dtype_object(cv))
+    x = _new(g.x_shape, _dtype_object(cv))
     cdef View xv = _output(x, g.x_shape, g.channels_last)
     cdef fc_status status
     with nogil:
@@ -467,7 +508,7 @@ cdef View _flat(object array, tuple shape, bint writable=False):
 def relu(x):
     """max(x, 0) of a contiguous array of one axis."""
     cdef View xv = _flat(x, x.shape)
-    y = _empty(x.shape, _dtype_object(xv))
+    y = _new(x.shape, _dtype_object(xv))
     cdef View yv = _flat(y, x.shape, True)
     with nogil:
         fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, yv.array.data)
@@ -478,7 +519,7 @@ def relu_grad(dy, x, out=None):
     """dy where x is not 0 or less, else 0; contiguous arrays of one axis. `out` may be dy."""
     cdef View dyv = _flat(dy, x.shape), xv = _flat(x, x.shape)
     _same_dtype(dyv, xv)
-    dx = _empty(x.shape, _dtype_object(dyv)) if out is None else out
+    dx = _new(x.shape, _dtype_object(dyv)) if out is None else out
     cdef View dxv = _flat(dx, x.shape, True)
     _same_dtype(dyv, dxv)
     with nogil:
@@ -575,7 +616,7 @@ cdef class PreparedConv:
         cdef View xv = _floats(x, g.x_shape, g.channels_last)
         _same_dtype(self.w, xv)
         if out is None:
-            out = _empty(g.y_shape, _dtype_object(xv))
+            out = _new(g.y_shape, _dtype_object(xv))
         cdef View yv = _output(out, g.y_shape, g.channels_last)
         _same_dtype(self.w, yv)
         cdef fc_array *bias = NULL if self.b is None else &self.b.array
@@ -606,7 +647,7 @@ cdef class PreparedConv:
 def max_pool(Pool g, x, bint offsets=False, bint indices=False):
     """(y, None), (y, window offsets) or (y, int64 plane indices)."""
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
-    y = _empty(g.y_shape, _dtype_object(xv))
+    y = _new(g.y_shape, _dtype_object(xv))
     cdef View yv = _output(y, g.y_shape, g.channels_last)
     cdef fc_index_kind kind = FC_INDEX_NONE
     if offsets:
@@ -616,7 +657,7 @@ def max_pool(Pool g, x, bint offsets=False, bint indices=False):
     index = None
     cdef View iv = yv
     if kind != FC_INDEX_NONE:
-        index = _empty(g.y_shape, _index_dtypes[<int>kind])
+        index = _new(g.y_shape, _index_dtypes[<int>kind])
         iv = _image(index, g.y_shape, g.channels_last, True)
     cdef fc_status status
     with nogil:
@@ -629,7 +670,7 @@ def max_pool_backward(Pool g, dy, offsets):
     """dx from window offsets of g.offset_dtype."""
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View iv = _image(_index_array(offsets, g.offset_dtype), g.y_shape, g.channels_last)
-    dx = _empty(g.x_shape, _dtype_object(dyv))
+    dx = _new(g.x_shape, _dtype_object(dyv))
     cdef View dxv = _output(dx, g.x_shape, g.channels_last)
     cdef fc_status status
     with nogil:
@@ -644,7 +685,7 @@ def unpool(Pool g, dy, indices):
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
     cdef View iv = _image(_index_array(indices, _index_dtypes[3]), g.y_shape, g.channels_last)
     cdef bint zeroed = prod(g.x_shape) * dyv.buffer.itemsize >= _zero_page_bytes
-    dx = (_zeros if zeroed else _empty)(g.x_shape, _dtype_object(dyv))
+    dx = (_zeros if zeroed else _new)(g.x_shape, _dtype_object(dyv))
     cdef View dxv = _output(dx, g.x_shape, g.channels_last)
     cdef fc_status status
     with nogil:
@@ -668,7 +709,7 @@ cdef fc_pool_kind _sum_kind(object kind) except *:
 def sum_pool(Pool g, x, kind):
     """Windows summed ("sum"), or averaged over all ("average") or image cells ("average_valid")."""
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
-    y = _empty(g.y_shape, _dtype_object(xv))
+    y = _new(g.y_shape, _dtype_object(xv))
     cdef View yv = _output(y, g.y_shape, g.channels_last)
     cdef fc_pool_kind sum_kind = _sum_kind(kind)
     cdef fc_status status
@@ -681,7 +722,7 @@ def sum_pool(Pool g, x, kind):
 def sum_pool_backward(Pool g, dy, kind):
     """dx of `sum_pool`."""
     cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
-    dx = _empty(g.x_shape, _dtype_object(dyv))
+    dx = _new(g.x_shape, _dtype_object(dyv))
     cdef View dxv = _output(dx, g.x_shape, g.channels_last)
     cdef fc_pool_kind sum_kind = _sum_kind(kind)
     cdef fc_status status

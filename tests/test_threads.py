@@ -10,7 +10,6 @@ import pytest
 from interpreter import output, run_python
 
 import fastconv
-from fastconv import _core
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, affinity or fork")
 
@@ -386,22 +385,3 @@ print("done")
 """
     )
     assert output(code) == "done"
-
-
-def test_release_memory():
-    (x, w), right = _case(2)
-    fastconv.conv2d(x, w, padding=1)
-    assert 0 < _core.cached_memory() <= 64 << 20
-    fastconv.release_memory()
-    assert _core.cached_memory() == 0
-    fastconv.release_memory()
-    assert np.array_equal(fastconv.conv2d(x, w, padding=1, algo="gemm"), right)
-
-
-def test_kept_memory_is_bounded():
-    """However many sizes pass through, at most 64 MB of scratch memory stay."""
-    for channels in range(8, 520, 64):
-        x = np.ones((1, channels, 30, 30), np.float32)
-        fastconv.conv2d_weight_grad(x, x, (channels, channels, 1, 1))
-        assert _core.cached_memory() <= 64 << 20
-    fastconv.release_memory()

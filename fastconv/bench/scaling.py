@@ -204,8 +204,10 @@ def _with_threads(threads: int, call: Callable) -> Callable:
 def _scratch(call: Callable) -> int:
     """Bytes of scratch memory that a call takes and gives back."""
     fastconv.release_memory()
-    call()
-    return _core.cached_memory()
+    result = call()
+    scratch = _core.cached_memory()
+    del result  # alive until here: its memory is kept, too, once it is free
+    return scratch
 
 
 def _algorithm(op: str, g, dtype) -> str:

@@ -104,9 +104,11 @@ def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit,
     _checks.check_suits(op, algo, g)
     needs = _checks.check_needs(op, needs)
     _check_dy(op, dy, g)
-    dx = _input_grad(g, dy, w, algo) if "x" in needs else None
-    dw = _weight_grad(g, dy, x, algo) if "w" in needs else None
+    # First what takes no time but that of reading dy, which may still be in the caches; last what
+    # the caller will read next.
     db = _core.bias_grad(g, dy) if "b" in needs else None
+    dw = _weight_grad(g, dy, x, algo) if "w" in needs else None
+    dx = _input_grad(g, dy, w, algo) if "x" in needs else None
     return dx, dw, db
 
 

@@ -344,7 +344,7 @@ void check_cover_cells(const fc_kernels *t) {
         for (ptrdiff_t n = 1; n < 4 * t->lanes; n += 1 + n / 3)
             for (ptrdiff_t kernel = 1; kernel <= 3; kernel++)
                 for (ptrdiff_t gap = 0; gap < 2; gap++)
-                    check_cover(t, (fc_cover){.rows = 3,
+                    check_cover(t, (fc_cover){.rows = 1 + below(5),
                                               .n = n,
                                               .kernel = {1 + below(3), kernel},
                                               .kind = kind,
@@ -352,4 +352,52 @@ void check_cover_cells(const fc_kernels *t) {
                                               .dy_row = n + gap,
                                               .index_row = n + 2 * gap,
                                               .dx_row = n * kernel + gap});
+}
+
+/* ---- windows two columns wide --------------------------------------------------------------- */
+
+static void check_pairs(const fc_kernels *t, fc_pairs p) {
+    const double values[] = {-INFINITY, 0.0, -0.0, 0.5, INFINITY, NAN};
+    const ptrdiff_t n = (p.rows - 1) * p.x_row + (p.height - 1) * p.x_cell + 2 * p.n;
+    void *x = take_random(t, n);
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (below(2))
+            put(t, x, i, i % 5 == 0 ? -INFINITY : values[below(6)]);
+    p.x = x;
+    p.y = take_elements(t, p.rows * p.n);
+    if (p.arg)
+        p.arg = take((size_t)(p.rows * p.n) * sizeof *p.arg);
+    t->max_pairs(&p);
+    for (ptrdiff_t i = 0; i < p.rows * p.n; i++) {
+        double best = 0;
+        int32_t id = -1;
+        for (ptrdiff_t cell = 0; cell < 2 * p.height; cell++) {
+            const ptrdiff_t row = i / p.n * p.x_row + cell / 2 * p.x_cell;
+            const double v = get(t, x, row + i % p.n * 2 + cell % 2);
+            if (id < 0 || v > best || v != v) {
+                best = v;
+                id = (int32_t)(cell / 2 * p.id_row + cell % 2);
+            }
+        }
+        expect(same(get(t, p.y, i), best), "max_pairs %td of %td: %g instead of %g", i, p.n,
+               get(t, p.y, i), best);
+        expect(!p.arg || p.arg[i] == id, "max_pairs %td of %td: not at %d", i, p.n, id);
+    }
+    release();
+}
+
+void check_max_pairs(const fc_kernels *t) {
+    int32_t some;
+    const ptrdiff_t half = FC_MAX(1, t->lanes / 2);
+    for (ptrdiff_t n = half; n < 4 * t->lanes; n = n < t->lanes ? t->lanes : n + 1 + n / 3)
+        for (ptrdiff_t rows = 1; rows <= 4; rows++)
+            for (ptrdiff_t height = 1; height <= 3; height++)
+                for (int with_arg = 0; with_arg < 2; with_arg++)
+                    check_pairs(t, (fc_pairs){.rows = rows,
+                                              .n = n,
+                                              .height = height,
+                                              .x_row = below(3) * (2 * n + below(3)),
+                                              .x_cell = 2 * n + below(3),
+                                              .id_row = 2 + (int32_t)below(40),
+                                              .arg = with_arg ? &some : NULL});
 }
