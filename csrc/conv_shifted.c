@@ -139,13 +139,20 @@ static ptrdiff_t most_rows(const fc_conv *g, const fc_kernels *t, const fc_conv_
     return rows;
 }
 
+/* Vectors in which outputs with a stride are packed, over those that they fill: pieces of rows end with
+ * the row or the panel, and each of them in a vector of its own. */
+static double cut_vectors(const fc_conv *g, const fc_kernels *t) {
+    const double row = (double)g->out[2], whole = row / (double)t->lanes;
+    return g->out[2] % t->lanes == 0 ? 1 : 1 + 0.5 * (1 + row / (double)t->nr) / whole;
+}
+
 /* The same with packed panels: 14 FMAs to pack a vector of neighbours, 24 to pick one with a stride. */
 static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_plan *plan) {
     const double vectors = (double)(g->N * fc_volume(g->out)) / (double)t->lanes;
     const ptrdiff_t ocs = g->OC / g->G;
     const double tile = plan->swapped ? 1.06 * (double)fc_round_up(ocs, t->lanes)
                                       : fc_tile_cost(ocs, plan->oc_panel);
-    return (double)g->G * vectors * (tile + (g->stride[2] == 1 ? 14 : 24));
+    return (double)g->G * vectors * (tile + (g->stride[2] == 1 ? 14 : 24 * cut_vectors(g, t)));
 }
 
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan) {
