@@ -194,8 +194,8 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
 
 /* Some channels of all panels, then the next channels: the image is read in runs as long as the block,
  * which processors fetch ahead, not in pieces of a panel's width. */
-static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                        const fc_panel *places, ptrdiff_t panels, char *image) {
+void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                    const fc_panel *places, ptrdiff_t panels, char *image) {
     const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
     fc_sum_block some = *b;
     for (ptrdiff_t c = 0; c < b->channels; c += FC_PACK_CHANNELS) {
@@ -207,9 +207,8 @@ static void pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_bl
     }
 }
 
-/* The panels of a block of pixels, and behind their segments, if swapped, those of the block. */
-static ptrdiff_t find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
-                             fc_segment **segments, ptrdiff_t *rows) {
+ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
+                         fc_segment **segments, ptrdiff_t *rows) {
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t start = block * plan->pixel_block;
     const ptrdiff_t end = FC_MIN(start + plan->pixel_block, job->g.N * fc_volume(job->g.out));
@@ -240,7 +239,7 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     fc_segment *all = s.segments; /* swapped: those of the whole block */
     ptrdiff_t rows = 0;
     const ptrdiff_t count = plan->shifted ? fc_shifted_panels(job, pixel_block, panels, s.segments)
-                                          : find_panels(job, pixel_block, panels, &all, &rows);
+                                          : fc_find_panels(job, pixel_block, panels, &all, &rows);
     for (ptrdiff_t block = 0; block < fc_sum_blocks(&job->g, plan); block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
         if (plan->shifted)
@@ -248,7 +247,7 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
         else if (plan->swapped)
             fc_pack_panel(job, group, &b, all, rows, s.image);
         else
-            pack_panels(job, group, &b, panels, count, s.image);
+            fc_pack_panels(job, group, &b, panels, count, s.image);
         multiply_block(job, group, &b, oc_first, oc_last, panels, count, &s);
     }
     if (job->merge)

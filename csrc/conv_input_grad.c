@@ -7,6 +7,8 @@
  * kh*DH = r + PH (mod SH): every T-th tap, T = SH/gcd(SH, DH). For those, oh = i + q - t*DH/gcd, so
  * each phase is a stride-1 convolution of dy with flipped taps, written to every SH-th row of dx:
  * nothing is scattered, and the forward kernels do all the work through views. */
+#include <string.h>
+
 #include "plan.h"
 
 /* One axis of one phase as a stride-1 convolution. */
@@ -51,50 +53,95 @@ static void flip_axis(const axis_phase *p, int axis, ptrdiff_t itemsize, fc_arra
         *stride *= -p->tap_step;
 }
 
-/* No tap reaches this phase: dx is the bias there, or zero. */
-static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, const fc_array *bias) {
+/* A phase that no tap reaches: dx is the bias there, or zero. */
+typedef struct {
+    const fc_conv *g;
+    const fc_kernels *t;
+    const fc_array *dx, *bias;
+} fill_job;
+
+static void fill_plane(void *context, ptrdiff_t task, int slot) {
     static const double zero = 0;
-    for (ptrdiff_t n = 0; n < g->N; n++)
-        for (ptrdiff_t c = 0; c < g->OC; c++)
-            for (ptrdiff_t d = 0; d < g->out[0]; d++) {
-                const fc_copy copy = {
-                    .rows = g->out[1],
-                    .cols = g->out[2],
-                    .src = bias ? bias->data + c * bias->stride[0] * (ptrdiff_t)t->itemsize
-                                : (const char *)&zero,
-                    .dst =
-                        fc_at(dx, t->itemsize, n, c) + d * dx->stride[2] * (ptrdiff_t)t->itemsize,
-                    .dst_row = dx->stride[3],
-                    .dst_col = dx->stride[4],
-                };
-                t->copy_2d(&copy);
-            }
+    const fill_job *job = context;
+    const fc_array *dx = job->dx, *bias = job->bias;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, c = task % job->g->OC;
+    (void)slot;
+    for (ptrdiff_t d = 0; d < job->g->out[0]; d++) {
+        const fc_copy copy = {
+            .rows = job->g->out[1],
+            .cols = job->g->out[2],
+            .src = bias ? bias->data + c * bias->stride[0] * itemsize : (const char *)&zero,
+            .dst = fc_at(dx, job->t->itemsize, task / job->g->OC, c) + d * dx->stride[2] * itemsize,
+            .dst_row = dx->stride[3],
+            .dst_col = dx->stride[4],
+        };
+        job->t->copy_2d(&copy);
+    }
 }
 
-static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
-                           const fc_array *w, const fc_array *bias, const fc_array *dx,
-                           const ptrdiff_t phase[FC_SPATIAL]) {
-    const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
+/* Channels last: a row of pixels. */
+static void fill_pixels(void *context, ptrdiff_t task, int slot) {
+    const fill_job *job = context;
+    const fc_array *dx = job->dx, *bias = job->bias;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *out = job->g->out;
+    char *dst = fc_at(dx, job->t->itemsize, task / out[1] / out[0], 0) +
+                (task / out[1] % out[0] * dx->stride[2] + task % out[1] * dx->stride[3]) * itemsize;
+    (void)slot;
+    if (bias) {
+        const fc_copy copy = {.rows = out[2],
+                              .cols = job->g->OC,
+                              .src = bias->data,
+                              .src_col = bias->stride[0],
+                              .dst = dst,
+                              .dst_row = dx->stride[4],
+                              .dst_col = 1};
+        job->t->copy_2d(&copy);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < out[2]; i++, dst += dx->stride[4] * itemsize)
+        memset(dst, 0, (size_t)(job->g->OC * itemsize));
+}
+
+static void fill(const fc_conv *g, const fc_kernels *t, const fc_array *dx, const fc_array *bias) {
+    fill_job job = {.g = g, .t = t, .dx = dx, .bias = bias};
+    const int threads = fc_threads_for((double)g->N * (double)g->OC * (double)fc_volume(g->out));
+    if (dx->stride[1] == 1 && g->OC > 1)
+        fc_parallel_for(threads, g->N * g->out[0] * g->out[1], fill_pixels, &job);
+    else
+        fc_parallel_for(threads, g->N * g->OC, fill_plane, &job);
+}
+
+/* One phase as a convolution of dy. */
+static fc_conv phase_conv(const fc_conv *g, const ptrdiff_t phase[FC_SPATIAL]) {
     fc_conv s = {.N = g->N, .C = g->OC, .OC = g->C, .G = g->G};
-    fc_array flipped = *w, view = *dx;
-    int reached = 1;
-    flipped.stride[0] = w->stride[1];
-    flipped.stride[1] = w->stride[0];
     for (int axis = 0; axis < FC_SPATIAL; axis++) {
         const axis_phase p = find_phase(g, axis, phase[axis]);
-        reached = reached && p.taps > 0;
         s.in[axis] = g->out[axis];
         s.out[axis] = p.out;
         s.kernel[axis] = p.taps;
         s.stride[axis] = 1;
         s.dilation[axis] = p.dilation;
         s.pad[axis] = p.pad;
+    }
+    return s;
+}
+
+static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
+                           const fc_array *w, const fc_array *bias, const fc_array *dx,
+                           const ptrdiff_t phase[FC_SPATIAL]) {
+    const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
+    const fc_conv s = phase_conv(g, phase);
+    fc_array flipped = *w, view = *dx;
+    flipped.stride[0] = w->stride[1];
+    flipped.stride[1] = w->stride[0];
+    for (int axis = 0; axis < FC_SPATIAL; axis++) {
+        const axis_phase p = find_phase(g, axis, phase[axis]);
         flip_axis(&p, axis, itemsize, &flipped);
         view.data += phase[axis] * dx->stride[axis + 2] * itemsize;
         if (p.out > 1)
             view.stride[axis + 2] *= g->stride[axis];
     }
-    if (!reached) {
+    if (s.kernel[0] == 0 || s.kernel[1] == 0 || s.kernel[2] == 0) {
         fill(&s, fc_table(dtype), &view, bias);
         return FC_OK;
     }
@@ -109,6 +156,7 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const
 typedef struct {
     fc_conv g;
     ptrdiff_t taps[FC_SPATIAL], phases[FC_SPATIAL]; /* of all phases together; their number */
+    int plane;                                      /* one plane, taps side by side */
 } merged_phases;
 
 /* Where tap 0 of a phase stands among the merged taps of an axis. */
@@ -120,11 +168,12 @@ static ptrdiff_t merged_place(const fc_conv *g, const merged_phases *m, int axis
 static int find_merged(const fc_conv *g, merged_phases *m) {
     m->g = (fc_conv){.N = g->N, .C = g->OC, .G = g->G};
     ptrdiff_t phases = 1;
+    m->plane = g->stride[0] == 1;
     for (int axis = 0; axis < FC_SPATIAL; axis++) {
         m->phases[axis] = g->stride[axis];
-        if (g->stride[axis] > FC_MOST_PHASES || g->stride[axis] > g->in[axis] ||
-            g->dilation[axis] != 1)
+        if (g->stride[axis] > FC_MOST_PHASES || g->stride[axis] > g->in[axis])
             return 0;
+        m->plane = m->plane && g->dilation[axis] == 1;
         phases *= g->stride[axis];
         ptrdiff_t last = PTRDIFF_MAX; /* pad - taps: the less, the further the last tap */
         m->g.pad[axis] = PTRDIFF_MIN;
@@ -135,7 +184,7 @@ static int find_merged(const fc_conv *g, merged_phases *m) {
             if (p.taps == 0)
                 continue;
             m->g.pad[axis] = FC_MAX(m->g.pad[axis], p.pad);
-            last = FC_MIN(last, p.pad - p.taps);
+            last = FC_MIN(last, p.pad - (p.taps - 1) * p.dilation - 1);
         }
         m->g.in[axis] = g->out[axis];
         m->g.out[axis] = fc_ceil_div(g->in[axis], g->stride[axis]);
@@ -143,7 +192,7 @@ static int find_merged(const fc_conv *g, merged_phases *m) {
         m->g.stride[axis] = m->g.dilation[axis] = 1;
     }
     m->g.OC = g->C * phases;
-    return phases > 1 && m->phases[0] == 1;
+    return phases > 1 && phases <= FC_MOST_PHASES * FC_MOST_PHASES;
 }
 
 /* Tiles for each pixel of dy: merged they are fuller, but multiply zeros. */
@@ -191,31 +240,29 @@ static void merge_weights(const fc_conv *g, const fc_kernels *t, const merged_ph
     }
 }
 
-/* Depthwise, phases share the image and nothing else: each has the taps that meet it. */
-static fc_status run_depthwise(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
-                               const fc_array *dy, const fc_array *w, const fc_array *bias,
-                               const fc_merge *merge) {
-    const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
-    fc_conv one = m->g; /* phase */
-    fc_phase phases[FC_MOST_PHASES * FC_MOST_PHASES];
-    ptrdiff_t number = 0;
-    one.OC = g->C;
-    if (!fc_is_depthwise(&one))
-        return FC_BAD_GEOMETRY;
-    for (ptrdiff_t i = 0; i < m->phases[1] * m->phases[2]; i++) {
-        const ptrdiff_t phase[] = {0, i / m->phases[2], i % m->phases[2]};
-        fc_phase *p = &phases[i];
-        *p = (fc_phase){.w = *w, .number = number};
+/* Each phase with the taps that meet it. */
+static void list_phases(const fc_conv *g, const merged_phases *m, const fc_array *w,
+                        ptrdiff_t itemsize, fc_phase_list *list) {
+    list->count = fc_volume(m->phases);
+    list->taps = 0;
+    for (ptrdiff_t i = 0; i < list->count; i++) {
+        const ptrdiff_t phase[] = {i / m->phases[2] / m->phases[1], i / m->phases[2] % m->phases[1],
+                                   i % m->phases[2]};
+        fc_phase *p = &list->phase[i];
+        *p = (fc_phase){.w = *w, .number = list->taps};
         p->w.stride[0] = w->stride[1];
+        p->w.stride[1] = w->stride[0];
         for (int axis = 0; axis < FC_SPATIAL; axis++) {
             const axis_phase a = find_phase(g, axis, phase[axis]);
             p->taps[axis] = a.taps;
+            p->step[axis] = a.dilation;
             p->first[axis] = a.taps > 0 ? merged_place(g, m, axis, phase[axis]) : 0;
             flip_axis(&a, axis, itemsize, &p->w);
+            list->stride[axis] = m->phases[axis];
+            list->size[axis] = g->in[axis];
         }
-        number += fc_volume(p->taps);
+        list->taps += fc_volume(p->taps);
     }
-    return fc_depthwise_merged(&one, dtype, dy, phases, g->OC / g->G * w->stride[0], bias, merge);
 }
 
 static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
@@ -243,10 +290,37 @@ static fc_status run_merged(const fc_conv *g, fc_dtype dtype, const merged_phase
     return status;
 }
 
-/* FC_BAD_GEOMETRY where phases are not merged. */
-static fc_status try_merged(const fc_conv *g, fc_dtype dtype, const fc_array *dy, const fc_array *w,
-                            const fc_array *bias, const fc_array *dx) {
+/* Whether "auto" has Winograd's algorithm for phases with most of the taps. */
+static int takes_winograd(const fc_conv *g, fc_dtype dtype, const merged_phases *m,
+                          const fc_phase_list *list) {
+    ptrdiff_t taps = 0;
+    for (ptrdiff_t i = 0; i < list->count; i++) {
+        const ptrdiff_t phase[] = {i / m->phases[2] / m->phases[1], i / m->phases[2] % m->phases[1],
+                                   i % m->phases[2]};
+        const fc_conv s = phase_conv(g, phase);
+        if (fc_volume(s.kernel) > 0 && fc_winograd_suits(&s) &&
+            fc_auto_algo(&s, dtype) == FC_WINOGRAD)
+            taps += fc_volume(s.kernel);
+    }
+    return 2 * taps > list->taps;
+}
+
+/* Whether dy is better packed once for the taps of all phases: where no more places have to be packed
+ * than there are taps. Channels last are written in whole vectors anyhow. */
+static int sharing_pays(const fc_conv *g, fc_dtype dtype, fc_algo algo, const merged_phases *m,
+                        const fc_phase_list *list, const fc_array *dx) {
+    double box = 1;
+    for (int axis = 0; axis < FC_SPATIAL; axis++)
+        box *= (double)m->g.kernel[axis];
+    return box <= (double)list->taps && (dx->stride[4] == 1 || g->in[2] == 1) &&
+           !(algo == FC_AUTO && takes_winograd(g, dtype, m, list));
+}
+
+/* FC_BAD_GEOMETRY where phases are computed one by one. */
+static fc_status try_together(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
+                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     merged_phases m;
+    fc_phase_list list;
     int finite = 1;
     if (g->N == 0 || !find_merged(g, &m))
         return FC_BAD_GEOMETRY;
@@ -254,11 +328,23 @@ static fc_status try_merged(const fc_conv *g, fc_dtype dtype, const fc_array *dy
                             .channels = g->C / g->G,
                             .stride = {m.phases[1], m.phases[2]},
                             .size = {g->in[1], g->in[2]}};
-    const fc_status depthwise = run_depthwise(g, dtype, &m, dy, w, bias, &merge);
-    if (depthwise != FC_BAD_GEOMETRY || fc_is_depthwise(g) || !merging_pays(g, fc_table(dtype), &m))
-        return depthwise;
-    const fc_status status = run_merged(g, dtype, &m, dy, w, bias, &merge, &finite);
-    return finite ? status : FC_BAD_GEOMETRY;
+    fc_conv one = m.g; /* phase */
+    one.OC = g->C;
+    list_phases(g, &m, w, (ptrdiff_t)fc_table(dtype)->itemsize, &list);
+    if (fc_is_depthwise(&one))
+        return m.plane ? fc_depthwise_merged(&one, dtype, dy, list.phase,
+                                             g->OC / g->G * w->stride[0], bias, &merge)
+                       : FC_BAD_GEOMETRY;
+    if (fc_is_depthwise(g))
+        return FC_BAD_GEOMETRY;
+    if (m.plane && merging_pays(g, fc_table(dtype), &m)) {
+        const fc_status status = run_merged(g, dtype, &m, dy, w, bias, &merge, &finite);
+        if (finite && status != FC_BAD_GEOMETRY)
+            return status;
+    }
+    if (!sharing_pays(g, dtype, algo, &m, &list, dx))
+        return FC_BAD_GEOMETRY;
+    return fc_conv_phases(&one, dtype, dy, &list, g->OC / g->G * w->stride[0], bias, dx);
 }
 
 fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
@@ -266,9 +352,9 @@ fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, con
     fc_status status = fc_conv_check(g);
     ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
     if (!status && algo != FC_WINOGRAD) {
-        const fc_status merged = try_merged(g, dtype, dy, w, bias, dx);
-        if (merged != FC_BAD_GEOMETRY)
-            return merged;
+        const fc_status together = try_together(g, dtype, algo, dy, w, bias, dx);
+        if (together != FC_BAD_GEOMETRY)
+            return together;
     }
     for (int axis = 0; axis < FC_SPATIAL; axis++)
         phases[axis] = FC_MIN(g->stride[axis], g->in[axis]); /* the others have no element */

@@ -59,6 +59,13 @@ int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, char *dst);
 
+/* The panels of a block of pixels, and behind their segments, if swapped, those of the block. */
+ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
+                         fc_segment **segments, ptrdiff_t *rows);
+/* Packs the image under them, one block of the sum. */
+void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                    const fc_panel *places, ptrdiff_t panels, char *image);
+
 /* Shifted: the offset of each filter tap, the panels of a block of output rows, and its image. */
 void fc_find_offsets(const fc_conv_job *job);
 ptrdiff_t fc_shifted_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,

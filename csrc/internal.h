@@ -344,13 +344,20 @@ fc_status fc_conv_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x, co
 /* Strides along an axis beyond which phases are not merged. */
 #define FC_MOST_PHASES 16
 
-/* One of the phases, ph*stride[1] + pw, has a box of the merged filter's taps, from `first` on, with
- * filters of its own of any strides; none where an axis has none. Its taps are numbered from `number`
- * on among those of all phases. */
+/* One of the phases has a box of the merged filter's taps, from `first` on, `step` apart, with filters
+ * of its own of any strides; none where an axis has none. Its taps are numbered from `number` on among
+ * those of all phases. */
 typedef struct {
     fc_array w;
-    ptrdiff_t first[FC_SPATIAL], taps[FC_SPATIAL], number;
+    ptrdiff_t first[FC_SPATIAL], taps[FC_SPATIAL], step[FC_SPATIAL], number;
 } fc_phase;
+
+/* All of them: phase (pd*stride[1] + ph)*stride[2] + pw holds planes pd, pd + stride[0], ..., such rows
+ * and such columns of an array of `size`. */
+typedef struct {
+    ptrdiff_t count, taps, stride[FC_SPATIAL], size[FC_SPATIAL];
+    fc_phase phase[FC_MOST_PHASES * FC_MOST_PHASES];
+} fc_phase_list;
 
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);
@@ -365,6 +372,12 @@ fc_status fc_conv_depthwise(const fc_conv *g, fc_dtype dtype, const fc_array *x,
 fc_status fc_depthwise_merged(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                               const fc_phase *phases, ptrdiff_t w_group, const fc_array *bias,
                               const fc_merge *merge);
+
+/* Dense, by the GEMM: all phases of y in one pass, each with its own taps; FC_BAD_GEOMETRY where that
+ * does not suit. */
+fc_status fc_conv_phases(const fc_conv *g, fc_dtype dtype, const fc_array *x,
+                         const fc_phase_list *phases, ptrdiff_t w_group, const fc_array *bias,
+                         const fc_array *y);
 
 fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *x, const fc_array *dw);
