@@ -3,6 +3,7 @@
  * fresh pages cost more than many a kernel, but never more than KEEP_BYTES of them. */
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "internal.h"
 
@@ -14,6 +15,16 @@ typedef struct {
     size_t bytes;
 } header;
 #define HEADER_BYTES 64
+
+/* Blocks from a quarter of a huge page on become whole ones. In pages of 4096 bytes a tile that streams
+ * panels from the second-level cache waits for their addresses, and pages scattered in memory leave
+ * sets of that cache unused. Sanitizers shall see the exact end of a block. */
+#define HUGE_BYTES ((size_t)2 << 20)
+#if defined MADV_HUGEPAGE && !defined __SANITIZE_ADDRESS__
+#define HUGE_FROM (HUGE_BYTES / 4)
+#else
+#define HUGE_FROM SIZE_MAX
+#endif
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static header *kept[SLOTS]; /* in the order in which they were given back, no gaps */
@@ -48,19 +59,33 @@ static header *take_kept(size_t bytes) {
     return best < 0 ? NULL : remove_kept(best);
 }
 
+static header *allocate(size_t bytes) {
+    void *memory;
+    size_t total = bytes + HEADER_BYTES, alignment = HEADER_BYTES;
+    if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_BYTES)
+        return NULL;
+    if (total >= HUGE_FROM) {
+        total = (total + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+        alignment = HUGE_BYTES;
+    }
+    if (posix_memalign(&memory, alignment, total))
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    if (total >= HUGE_FROM) /* where it is refused, small pages do */
+        (void)madvise(memory, total, MADV_HUGEPAGE);
+#endif
+    header *block = memory;
+    block->bytes = total - HEADER_BYTES;
+    return block;
+}
+
 void *fc_workspace_acquire(size_t bytes) {
     pthread_mutex_lock(&lock);
     header *block = take_kept(bytes);
     pthread_mutex_unlock(&lock);
-    if (!block) {
-        void *memory;
-        if (bytes > (size_t)PTRDIFF_MAX - 2 * HEADER_BYTES ||
-            posix_memalign(&memory, HEADER_BYTES, bytes + HEADER_BYTES))
-            return NULL;
-        block = memory;
-        block->bytes = bytes;
-    }
-    return (char *)block + HEADER_BYTES;
+    if (!block)
+        block = allocate(bytes);
+    return block ? (char *)block + HEADER_BYTES : NULL;
 }
 
 void fc_workspace_release(void *memory) {
