@@ -54,20 +54,22 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, int channels_last,
     plan_sum(g, t, plan);
 }
 
-/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
- * run, and its rows leave two fifths of a set of the first-level cache to the rest: at most 4 of 8
- * ways, 7 of 12. */
-static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const fc_conv_plan *plan) {
+int fc_rows_share_sets(ptrdiff_t rows, ptrdiff_t row_step, size_t itemsize) {
     enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
     const ptrdiff_t ways = (ptrdiff_t)fc_cpu_caches()->l1d / WAY;
-    if (plan->swapped || !weight_row)
-        return 0;
-    ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
+    ptrdiff_t row = row_step % WAY * (ptrdiff_t)itemsize % WAY, sets = 1;
     while (row % WAY != 0) {
         row *= 2;
         sets *= 2;
     }
-    return fc_ceil_div(plan->oc_panel, sets) <= 3 * ways / 5;
+    return fc_ceil_div(rows, sets) > 3 * ways / 5;
+}
+
+/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
+ * run, and its rows do not share sets of the cache. */
+static int weights_are_direct(const fc_kernels *t, ptrdiff_t weight_row, const fc_conv_plan *plan) {
+    return !plan->swapped && weight_row &&
+           !fc_rows_share_sets(plan->oc_panel, weight_row, t->itemsize);
 }
 
 /* Pixel panels in a block: packed, they live in half the second-level cache. */
