@@ -14,9 +14,11 @@
  * Threads share the work in one of two ways. Where dw is small each takes a part of the pixels and
  * sums it by itself, so that all it packs stays in its own caches; the parts are added at the end. Else
  * a band of dy is turned by all together, then they share out the blocks of k, and no two of them
- * add to the same element. */
-#include <string.h>
-
+ * add to the same element.
+ *
+ * Of a filter with one tap, cols are the images as they lie, and the tile reads them there. With more
+ * output than input channels x and dy change places; then the sums have the order of dw, and are kept in
+ * it. */
 #include "weight_grad_gemm.h"
 
 typedef fc_weight_grad_job grad_job;
@@ -33,6 +35,13 @@ static char *acc_at(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdi
     return job->acc +
            ((group * ocs + panel * job->t->nr) * job->sum + row * panel_width(job, panel)) *
                job->itemsize;
+}
+
+/* Where the sums of a panel are kept from such a row on. */
+static char *sums_at(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t row) {
+    const ptrdiff_t oc = (job->first_group + group) * job->ocg + job->first_oc + panel * job->t->nr;
+    return job->sums_in_dw ? fc_at(&job->dw, job->t->itemsize, oc, row)
+                           : acc_at(job, group, panel, row);
 }
 
 static char *dyt_at(const grad_job *job, ptrdiff_t group, ptrdiff_t panel, ptrdiff_t pixel) {
@@ -155,22 +164,52 @@ typedef struct {
     const char *cols;
 } packed_block;
 
+/* Channels of x as they stand, from `channel` on: the rest of an image, whole images, the first pixels of
+ * another one. */
+static void multiply_images(const grad_job *job, const packed_block *p, fc_tile *tile,
+                            ptrdiff_t channel) {
+    const ptrdiff_t run = job->g.out[2];
+    const char *const first_b = tile->b;
+    const fc_init first_init = tile->init;
+    for (ptrdiff_t i = 0; i < p->count; i += tile->k_outer * tile->k_inner) {
+        const ptrdiff_t pixel = job->first_pixel + p->first + i, left = p->count - i;
+        tile->k_outer = pixel % run ? 1 : FC_MAX(1, left / run);
+        tile->k_inner = FC_MIN(left, run - pixel % run);
+        tile->a = fc_at(&job->image.x, job->t->itemsize, pixel / run, channel) +
+                  pixel % run * job->itemsize;
+        tile->b = first_b + i * tile->b_step * job->itemsize;
+        tile->b_row = tile->k_inner * tile->b_step;
+        job->t->gemm_tile(tile);
+        tile->init = FC_INIT_LOAD;
+    }
+    tile->b = first_b;
+    tile->init = first_init;
+}
+
 static void multiply_cols(const grad_job *job, const packed_block *p) {
     const ptrdiff_t rows = p->k.channels * p->k.taps, m = fc_even_part(rows, job->t->mr);
+    const fc_array *x = &job->image.x;
+    const ptrdiff_t channel = (job->first_group + p->group) * (job->g.C / job->g.G) + p->k.channel;
     fc_tile tile = {.init = job->fresh && p->first == 0 ? FC_INIT_ZERO : FC_INIT_LOAD,
                     .k_outer = 1,
                     .k_inner = p->count,
-                    .a_row = job->image.plan.image_pitch,
-                    .a_step = 1};
+                    .a_row = job->in_place ? x->stride[1] : job->image.plan.image_pitch,
+                    .a_step = 1,
+                    .a_skip = job->in_place ? x->stride[0] - job->g.out[2] : 0};
     for (ptrdiff_t panel = 0; panel < job->panels; panel++) {
         tile.b = dyt_at(job, p->group, panel, p->first);
-        tile.b_step = tile.ldc = panel_width(job, panel);
-        tile.vectors = tile.ldc / job->t->lanes;
+        tile.b_step = panel_width(job, panel);
+        tile.ldc = job->sums_in_dw ? job->dw.stride[1] : tile.b_step;
+        tile.vectors = tile.b_step / job->t->lanes;
         for (ptrdiff_t row = 0; row < rows; row += m) {
             tile.m = FC_MIN(m, rows - row);
-            tile.a = p->cols + row * tile.a_row * job->itemsize;
-            tile.c = acc_at(job, p->group, panel, first_row_of(job, &p->k) + row);
-            job->t->gemm_tile(&tile);
+            tile.c = sums_at(job, p->group, panel, first_row_of(job, &p->k) + row);
+            if (job->in_place) {
+                multiply_images(job, p, &tile, channel + row);
+            } else {
+                tile.a = p->cols + row * tile.a_row * job->itemsize;
+                job->t->gemm_tile(&tile);
+            }
         }
     }
 }
@@ -265,6 +304,10 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
     for (p.first = 0; p.first < job->band_pixels; p.first += p.count) {
         const ptrdiff_t pixel = job->first_pixel + p.first;
         p.count = FC_MIN(job->chunk, job->band_pixels - p.first);
+        if (job->in_place) {
+            multiply_cols(job, &p);
+            continue;
+        }
         const ptrdiff_t used = job->shifted ? find_rows(job, pixel, p.count, segments)
                                             : fc_find_segments(&job->g, pixel, p.count, segments);
         const fc_sum_block plain = {
@@ -273,7 +316,8 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
                       segments, used, cols);
         (job->shifted ? multiply_shifted : multiply_cols)(job, &p);
     }
-    if (job->store_at_once && job->first_pixel + job->band_pixels == job->pixels)
+    if (job->store_at_once && !job->sums_in_dw &&
+        job->first_pixel + job->band_pixels == job->pixels)
         for (ptrdiff_t panel = 0; panel < job->panels; panel++)
             store_block(job, p.group, panel, task % job->blocks);
 }
@@ -313,10 +357,7 @@ static void run_chunk(grad_job *job) {
 
 fc_status fc_gemm_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                               const fc_array *x, const fc_array *dw) {
-    const int pointwise = fc_volume(g->kernel) == 1 && fc_volume(g->stride) == 1 && g->G == 1 &&
-                          !memcmp(g->in, g->out, sizeof g->in) &&
-                          !(g->pad[0] | g->pad[1] | g->pad[2]);
-    if (pointwise && g->OC > g->C) {
+    if (fc_is_pointwise(g) && g->G == 1 && g->OC > g->C) {
         fc_conv turned = *g;
         turned.C = g->OC;
         turned.OC = g->C;

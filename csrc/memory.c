@@ -14,11 +14,24 @@
 
 enum { SLOTS = 64 };
 #define KEEP_BYTES ((size_t)64 << 20)
+
+/* Scratch memory from a quarter of a huge page on comes in whole ones. In pages of 4096 bytes a tile that
+ * streams panels from the second-level cache waits for their addresses, and pages scattered in memory
+ * leave sets of that cache unused. Results, which may live long, start at a huge page where they fill
+ * some. Sanitizers shall see the exact end of a block. */
 #define HUGE_PAGE ((size_t)2 << 20)
+#if defined MADV_HUGEPAGE && !defined __SANITIZE_ADDRESS__
+#define SCRATCH_HUGE_FROM (HUGE_PAGE / 4)
+#define RESULT_HUGE_FROM (2 * HUGE_PAGE)
+#else
+#define SCRATCH_HUGE_FROM SIZE_MAX
+#define RESULT_HUGE_FROM SIZE_MAX
+#endif
 
 /* In front of each block, one cache line: what the allocation is. */
 typedef struct {
     size_t bytes;
+    int huge; /* starts at a huge page */
 } header;
 #define HEADER_BYTES 64
 
@@ -48,34 +61,30 @@ static header *remove_kept(int i) {
 }
 
 /* The smallest that will do, of several the one given back last: it may still be in the caches. */
-static header *take_kept(size_t bytes, size_t most) {
+static header *take_kept(size_t bytes, size_t most, int huge) {
     int best = -1;
+    pthread_mutex_lock(&lock);
     for (int i = 0; i < SLOTS && kept[i]; i++)
-        if (kept[i]->bytes >= bytes && kept[i]->bytes <= most &&
+        if (kept[i]->bytes >= bytes && kept[i]->bytes <= most && kept[i]->huge >= huge &&
             (best < 0 || kept[i]->bytes <= kept[best]->bytes))
             best = i;
-    return best < 0 ? NULL : remove_kept(best);
+    header *block = best < 0 ? NULL : remove_kept(best);
+    pthread_mutex_unlock(&lock);
+    return block;
 }
 
-/* Asks for huge pages, as NumPy does for its arrays: fewer faults, and fewer misses of the TLB. */
-static void prefer_huge_pages(void *memory, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-    madvise(memory, bytes, MADV_HUGEPAGE); /* a wish: no error where it fails */
-#else
-    (void)memory, (void)bytes;
-#endif
-}
-
-static header *new_block(size_t bytes) {
+static header *new_block(size_t bytes, int huge) {
     void *memory;
-    const int large = bytes >= 2 * HUGE_PAGE; /* then it starts at such a page */
     if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_PAGE ||
-        posix_memalign(&memory, large ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
+        posix_memalign(&memory, huge ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
         return NULL;
-    if (large)
-        prefer_huge_pages(memory, bytes + HEADER_BYTES);
+#ifdef MADV_HUGEPAGE
+    if (huge) /* where it is refused, small pages do */
+        (void)madvise(memory, bytes + HEADER_BYTES, MADV_HUGEPAGE);
+#endif
     header *block = memory;
     block->bytes = bytes;
+    block->huge = huge;
     return block;
 }
 
@@ -111,10 +120,11 @@ static void give_back(header *block, size_t result) {
 }
 
 void *fc_workspace_acquire(size_t bytes) {
-    pthread_mutex_lock(&lock);
-    header *block = take_kept(bytes, SIZE_MAX);
-    pthread_mutex_unlock(&lock);
-    return contents(block ? block : new_block(bytes));
+    const int huge = bytes >= SCRATCH_HUGE_FROM;
+    header *block = take_kept(bytes, SIZE_MAX, huge);
+    if (!block && huge && bytes < (size_t)PTRDIFF_MAX / 2)
+        bytes = (bytes + HEADER_BYTES + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE - HEADER_BYTES;
+    return contents(block ? block : new_block(bytes, huge));
 }
 
 void fc_workspace_release(void *memory) {
@@ -124,10 +134,8 @@ void fc_workspace_release(void *memory) {
 
 /* A result may live long: little of its block may lie idle. */
 void *fc_result_acquire(size_t bytes) {
-    pthread_mutex_lock(&lock);
-    header *block = take_kept(bytes, bytes + bytes / 8);
-    pthread_mutex_unlock(&lock);
-    if (!block && !(block = new_block(bytes)))
+    header *block = take_kept(bytes, bytes + bytes / 8, 0);
+    if (!block && !(block = new_block(bytes, bytes >= RESULT_HUGE_FROM)))
         return NULL;
     pthread_mutex_lock(&lock);
     result_bytes += block->bytes;

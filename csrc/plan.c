@@ -35,18 +35,21 @@ static double step_cost(ptrdiff_t along, ptrdiff_t across, const fc_kernels *t) 
     return (double)fc_ceil_div(along, t->lanes) * (double)across;
 }
 
-/* Whether the tile can read the filters as they stand: pixels are the vectors, each filter is one
- * run, and its rows leave two fifths of a set of the first-level cache to the rest: at most 4 of 8
- * ways, 7 of 12. */
-static int weights_can_be_direct(const fc_kernels *t, ptrdiff_t weight_row, ptrdiff_t oc_panel) {
+int fc_rows_share_sets(ptrdiff_t rows, ptrdiff_t row_step, size_t itemsize) {
     enum { WAY = 4096 }; /* bytes from one line of a set to the next, on all processors so far */
     const ptrdiff_t ways = (ptrdiff_t)fc_cpu_caches()->l1d / WAY;
-    ptrdiff_t row = weight_row % WAY * (ptrdiff_t)t->itemsize % WAY, sets = 1;
+    ptrdiff_t row = row_step % WAY * (ptrdiff_t)itemsize % WAY, sets = 1;
     while (row % WAY != 0) {
         row *= 2;
         sets *= 2;
     }
-    return weight_row > 0 && fc_ceil_div(oc_panel, sets) <= 3 * ways / 5;
+    return fc_ceil_div(rows, sets) > 3 * ways / 5;
+}
+
+/* Whether the tile can read the filters as they stand, where pixels are the vectors: each filter is one
+ * run, and its rows do not share sets of the cache. */
+static int weights_can_be_direct(const fc_kernels *t, ptrdiff_t weight_row, ptrdiff_t oc_panel) {
+    return weight_row > 0 && !fc_rows_share_sets(oc_panel, weight_row, t->itemsize);
 }
 
 /* Swapped, weights must be packed, at some 1.3 FMAs for each, where the tile could have read them. */

@@ -20,6 +20,10 @@ fc_sum_block fc_sum_block_at(const fc_conv *g, const fc_conv_plan *plan, ptrdiff
 /* Channels that `ocs` take up when packed: whole panels if they are the vectors. */
 ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs);
 
+/* Whether rows that the tile reads where they lie leave less than two fifths of a set of the first-level
+ * cache to the rest: more than 4 of 8 ways, 7 of 12. */
+int fc_rows_share_sets(ptrdiff_t rows, ptrdiff_t row_step, size_t itemsize);
+
 /* Vector FMAs of the tiles for one vector of outputs and one step of the sum. */
 double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel);
 /* Decides whether reading the image through shifted pointers is cheaper than packing panels, for a plan

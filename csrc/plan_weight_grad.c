@@ -52,7 +52,10 @@ static void plan_pixels(fc_weight_grad_job *job) {
         pitch = segments * job->x_cols;
         packed = job->image.plan.channel_block * g->stride[2];
     } else {
-        pitch = segments = job->chunk = fc_even_part(job->part, chunk);
+        job->chunk = fc_even_part(job->part, chunk);
+        if (job->in_place && g->out[2] <= job->chunk) /* whole images */
+            job->chunk = FC_MIN(job->part, fc_round_up(job->chunk, g->out[2]));
+        pitch = segments = job->in_place ? 0 : job->chunk;
         packed = rows;
     }
     job->parts = (int)FC_MAX(1, fc_ceil_div(job->pixels, job->part)); /* none without a pixel */
@@ -60,7 +63,7 @@ static void plan_pixels(fc_weight_grad_job *job) {
     job->band = job->parts > 1 ? job->chunk : FC_MAX(1, most) * job->chunk;
     job->band = FC_MIN(job->band, job->part);
     job->image.plan.image_pitch = fc_spread(pitch, job->t->itemsize);
-    job->acc_bytes = fc_align((size_t)(ocs * job->sum * job->itemsize));
+    job->acc_bytes = job->sums_in_dw ? 0 : fc_align((size_t)(ocs * job->sum * job->itemsize));
     job->dyt_bytes = fc_align((size_t)(ocs * job->band * job->itemsize));
     job->segment_bytes = fc_align((size_t)segments * sizeof(fc_segment));
     job->slot_bytes = job->segment_bytes +
@@ -95,6 +98,16 @@ static int plan_parts(const fc_weight_grad_job *job) {
     return bytes <= fc_cpu_caches()->l2 / 2 && job->pixels >= 128 * job->threads ? job->threads : 1;
 }
 
+/* Whether the tile reads x and keeps its sums where they lie: an image is a row of columns as it stands. */
+static void plan_in_place(fc_weight_grad_job *job) {
+    const fc_conv *g = &job->g;
+    const fc_array *x = &job->image.x, *dw = &job->dw;
+    job->in_place = fc_is_pointwise(g) && fc_volume(g->out) == g->out[2] && x->stride[4] == 1 &&
+                    !fc_rows_share_sets(job->t->mr, x->stride[1], job->t->itemsize);
+    job->sums_in_dw =
+        job->parts == 1 && job->taps == 1 && dw->stride[0] == 1 && job->ocg % job->t->lanes == 0;
+}
+
 void fc_plan_weight_grad(fc_weight_grad_job *job) {
     const fc_conv *g = &job->g;
     job->itemsize = (ptrdiff_t)job->t->itemsize;
@@ -106,6 +119,7 @@ void fc_plan_weight_grad(fc_weight_grad_job *job) {
     job->parts = plan_parts(job);
     job->store_at_once = job->parts == 1;
     plan_shifts(job);
+    plan_in_place(job);
     plan_blocks(job);
     fc_chunk_channels(g->G, fc_round_up(job->ocg, job->t->lanes), FC_MAX(job->sum, BLOCK_ROWS),
                       (ptrdiff_t)fc_chunk_bytes() / job->itemsize, job->t->nr, &job->group_chunk,

@@ -3,6 +3,8 @@
 #ifndef FASTCONV_WEIGHT_GRAD_GEMM_H
 #define FASTCONV_WEIGHT_GRAD_GEMM_H
 
+#include <string.h>
+
 #include "conv_job.h"
 
 typedef struct {
@@ -13,6 +15,7 @@ typedef struct {
     ptrdiff_t itemsize, taps, sum, ocg, pixels;
     int threads, parts, dy_dense, dw_dense;
     int shifted, by_channels, store_at_once; /* by_channels: shifted, what a tile's rows are */
+    int in_place, sums_in_dw;                /* rows of x are read, sums kept where they belong */
     ptrdiff_t blocks, block_rows;            /* of k, and the most rows of one */
     ptrdiff_t chunk, band, part;             /* pixels */
     ptrdiff_t x_cols;                        /* shifted: of a phase of a packed row of x */
@@ -30,13 +33,23 @@ static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
     return (lines - 1) * g->stride[1] + fc_reach(g, 1) + 1;
 }
 
+/* Whether filters of one tap see each pixel once. */
+static inline int fc_is_pointwise(const fc_conv *g) {
+    return fc_volume(g->kernel) == 1 && fc_volume(g->stride) == 1 &&
+           !memcmp(g->in, g->out, sizeof g->in) && !(g->pad[0] | g->pad[1] | g->pad[2]);
+}
+
 /* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */
 void fc_plan_weight_grad(fc_weight_grad_job *job);
 
-/* Whether filters are too few for the product, which has them along its vectors; though for single taps
- * all else is cheaper still. */
+/* Whether filters are too few for the product, which has them along its vectors: half a vector at most, or so
+ * few that neighbouring taps and channels of x fill more of one; though for single taps all else is cheaper
+ * still. */
 static inline int fc_filters_are_few(const fc_conv *g, const fc_kernels *t) {
-    return fc_volume(g->kernel) > 1 && 2 * (g->OC / g->G) <= t->lanes;
+    const ptrdiff_t ocs = g->OC / g->G;
+    const ptrdiff_t along = g->C / g->G * (g->dilation[2] == 1 ? g->kernel[2] : 1);
+    return fc_volume(g->kernel) > 1 &&
+           (2 * ocs <= t->lanes || ocs * fc_ceil_div(along, t->lanes) < along);
 }
 
 /* The form for them, under the conditions of fc_gemm_weight_grad. */
