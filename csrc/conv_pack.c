@@ -41,10 +41,11 @@ void fc_pack_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_
     fc_copy copy = {.rows = m, .src_row = s[0], .dst_row = 1, .dst_col = pitch};
     if (m < pitch)
         zero_lanes(job->t, dst + m * (ptrdiff_t)itemsize, b->channels * b->taps, pitch, pitch - m);
-    if (fc_weights_are_dense(&job->g, &job->w)) {
+    const int one_tap = fc_volume(kernel) == 1;
+    if (one_tap || fc_weights_are_dense(&job->g, &job->w)) {
         copy.cols = b->channels * b->taps;
         copy.src = src + b->tap * (ptrdiff_t)itemsize;
-        copy.src_col = 1;
+        copy.src_col = one_tap ? s[1] : 1;
         copy.dst = dst;
         job->t->copy_2d(&copy);
         return;
