@@ -109,22 +109,17 @@ static const char *weights_at(const fc_conv_job *job, ptrdiff_t group, const fc_
            (group * job->w_group + b->tap) * (ptrdiff_t)job->t->itemsize;
 }
 
-/* Asks for the filters of the panel behind `oc` while this one is multiplied: a share with each panel of
- * pixels. Filters that the tile reads as they stand, or that are packed here, are one run of memory if
- * the block holds them whole; else nothing is asked for. */
-static void fetch_ahead(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                        ptrdiff_t oc, ptrdiff_t oc_last, ptrdiff_t panels, fc_tile *tile) {
-    enum { MOST = 32 }; /* half a cache line: the tile asks once in two steps */
-    const fc_conv_plan *plan = &job->plan;
-    const ptrdiff_t sum = b->channels * b->taps, next = oc + plan->oc_panel;
-    const int plain = plan->weights == FC_WEIGHTS_DIRECT || plan->weights == FC_WEIGHTS_IN_TASKS;
-    tile->ahead = NULL;
-    tile->ahead_step = 0;
-    if (next >= oc_last || (plain && job->w.stride[0] != sum))
-        return;
-    tile->ahead = plain ? weights_at(job, group, b, next) : fc_weight_panel(job, group, b, next);
-    tile->ahead_step =
-        FC_MIN(MOST, fc_ceil_div(plan->oc_panel * (ptrdiff_t)job->t->itemsize, panels));
+/* The filters that the tile will read after those it is reading, to be asked for meanwhile: the panel at
+ * `oc` of a block. Filters that it reads as they stand, or that are packed here, are one run of memory if
+ * the block holds them whole; else NULL, as for no block. */
+static const char *weights_ahead(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
+                                 ptrdiff_t oc) {
+    const fc_weights_use use = job->plan.weights;
+    if (!b)
+        return NULL;
+    if (use != FC_WEIGHTS_DIRECT && use != FC_WEIGHTS_IN_TASKS)
+        return fc_weight_panel(job, group, b, oc);
+    return job->w.stride[0] == b->channels * b->taps ? weights_at(job, group, b, oc) : NULL;
 }
 
 /* Where the tile finds the filters of the panel at `oc`, which are packed now if need be. */
@@ -143,9 +138,10 @@ static const char *find_weights(const fc_conv_job *job, ptrdiff_t group, const f
     return weights_at(job, group, b, oc);
 }
 
+/* `after` is the block that comes next, or NULL. */
 static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                           ptrdiff_t oc_first, ptrdiff_t oc_last, const fc_panel *places,
-                           ptrdiff_t panels, const scratch *s) {
+                           const fc_sum_block *after, ptrdiff_t oc_first, ptrdiff_t oc_last,
+                           const fc_panel *places, ptrdiff_t panels, const scratch *s) {
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, sum = b->channels * b->taps;
     const int swapped = plan->swapped, first = b->channel == 0 && b->tap == 0;
@@ -161,6 +157,8 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     }
     tile.init = !first ? FC_INIT_LOAD : job->bias ? start : FC_INIT_ZERO;
     tile.relu = last && job->relu;
+    /* each panel of pixels asks for its share, half a cache line at most: the tile asks once in two steps */
+    tile.ahead_step = FC_MIN(32, fc_ceil_div(plan->oc_panel * itemsize, panels));
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
     /* panels lie one after the other, or start at pixels of one image */
     const ptrdiff_t k_step = swapped || plan->shifted ? 1 : sum;
@@ -169,7 +167,9 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         const ptrdiff_t ocs = FC_MIN(plan->oc_panel, oc_last - oc);
         const char *weights = find_weights(job, group, b, oc, ocs, s, &tile);
         tile.bias = job->packed_bias + channel * itemsize;
-        fetch_ahead(job, group, b, oc, oc_last, panels, &tile);
+        const ptrdiff_t next = oc + plan->oc_panel;
+        tile.ahead = next < oc_last ? weights_ahead(job, group, b, next)
+                                    : weights_ahead(job, group, after, oc_first);
         for (ptrdiff_t p = 0; p < panels; p++) {
             const ptrdiff_t pixels = places[p].pixels;
             const char *image = s->image + places[p].start * k_step * itemsize;
@@ -240,15 +240,18 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     ptrdiff_t rows = 0;
     const ptrdiff_t count = plan->shifted ? fc_shifted_panels(job, pixel_block, panels, s.segments)
                                           : fc_find_panels(job, pixel_block, panels, &all, &rows);
-    for (ptrdiff_t block = 0; block < fc_sum_blocks(&job->g, plan); block++) {
+    const ptrdiff_t blocks = fc_sum_blocks(&job->g, plan);
+    for (ptrdiff_t block = 0; block < blocks; block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
+        const fc_sum_block after = fc_sum_block_at(&job->g, plan, block + 1);
         if (plan->shifted)
             fc_store_rows(job, group, &b, pixel_block, s.image);
         else if (plan->swapped)
             fc_pack_panel(job, group, &b, all, rows, s.image);
         else
             fc_pack_panels(job, group, &b, panels, count, s.image);
-        multiply_block(job, group, &b, oc_first, oc_last, panels, count, &s);
+        multiply_block(job, group, &b, block + 1 < blocks ? &after : NULL, oc_first, oc_last,
+                       panels, count, &s);
     }
     if (job->merge)
         fc_merge_rows(job, group, pixel_block, s.tiles);
