@@ -48,16 +48,6 @@ static void move_tile(const fc_conv_job *job, ptrdiff_t oc, ptrdiff_t ocs,
     }
 }
 
-static fc_panel place_panel(const fc_conv_job *job, const fc_segment *segments, ptrdiff_t count,
-                            ptrdiff_t start) {
-    const fc_segment *last = &segments[count - 1];
-    fc_panel panel = {.segments = segments, .count = count};
-    panel.start = start;
-    panel.pixels = last->lane + last->length;
-    panel.one_run = count == 1 || (job->y_dense && segments[0].n == last->n);
-    return panel;
-}
-
 /* Whether the tile may be written to y as it stands: whole vectors of neighbours in y. */
 static int writes_directly(const fc_conv_job *job, const fc_panel *place, ptrdiff_t ocs) {
     const ptrdiff_t along = job->plan.swapped ? ocs : place->pixels;
@@ -160,6 +150,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     /* each panel of pixels asks for its share, half a cache line at most: the tile asks once in two steps */
     tile.ahead_step = FC_MIN(32, fc_ceil_div(plan->oc_panel * itemsize, panels));
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
+    const ptrdiff_t first_channel = group * (job->g.C / job->g.G) + b->channel;
     /* panels lie one after the other, or start at pixels of one image */
     const ptrdiff_t k_step = swapped || plan->shifted ? 1 : sum;
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
@@ -173,6 +164,10 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         for (ptrdiff_t p = 0; p < panels; p++) {
             const ptrdiff_t pixels = places[p].pixels;
             const char *image = s->image + places[p].start * k_step * itemsize;
+            if (places[p].in_x)
+                image = places[p].in_x + first_channel * job->x.stride[1] * itemsize;
+            if (!plan->shifted)
+                tile.b_step = places[p].in_x ? job->x.stride[1] : job->t->nr;
             tile.m = swapped ? pixels : ocs;
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
@@ -190,40 +185,6 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
                 stored += plan->pixel_panel * plan->oc_panel * itemsize;
         }
     }
-}
-
-/* Some channels of all panels, then the next channels: the image is read in runs as long as the block,
- * which processors fetch ahead, not in pieces of a panel's width. */
-void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                    const fc_panel *places, ptrdiff_t panels, char *image) {
-    const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
-    fc_sum_block some = *b;
-    for (ptrdiff_t c = 0; c < b->channels; c += FC_PACK_CHANNELS) {
-        some.channel = b->channel + c;
-        some.channels = FC_MIN(FC_PACK_CHANNELS, b->channels - c);
-        for (ptrdiff_t p = 0; p < panels; p++)
-            fc_pack_panel(job, group, &some, places[p].segments, places[p].count,
-                          image + (p * b->channels + c) * step);
-    }
-}
-
-ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
-                         fc_segment **segments, ptrdiff_t *rows) {
-    const fc_conv_plan *plan = &job->plan;
-    const ptrdiff_t start = block * plan->pixel_block;
-    const ptrdiff_t end = FC_MIN(start + plan->pixel_block, job->g.N * fc_volume(job->g.out));
-    ptrdiff_t used = 0;
-    for (ptrdiff_t p = start; p < end; p += panels[used++].pixels) {
-        const ptrdiff_t left = end - p;
-        /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
-        const ptrdiff_t pixels =
-            plan->swapped ? fc_even_part(left, plan->pixel_panel) : FC_MIN(left, plan->pixel_panel);
-        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, *segments);
-        panels[used] = place_panel(job, *segments, count, p - start);
-        *segments += count;
-    }
-    *rows = plan->swapped ? fc_find_segments(&job->g, start, end - start, *segments) : 0;
-    return used;
 }
 
 static void compute_task(void *context, ptrdiff_t task, int slot) {
@@ -294,6 +255,7 @@ static fc_status run_job(fc_conv_job *job) {
     const size_t itemsize = job->t->itemsize;
     const ptrdiff_t size[] = {g->N, g->C, g->in[0], g->in[1], g->in[2]};
     fc_array_bounds(&job->x, size, itemsize, &job->x_begin, &job->x_end);
+    job->reads_x = fc_reads_x(job);
     job->slot_bytes = fc_slot_bytes(&job->plan, itemsize);
     char *memory = fc_workspace_acquire(job->plan.workspace_bytes);
     if (!memory)

@@ -19,6 +19,7 @@ typedef struct {
     fc_conv_plan plan;
     const fc_kernels *t;
     const char *x_begin, *x_end; /* all memory of x lies between */
+    int reads_x;                 /* pixels need no packing: one tap, stride 1, neighbours in x */
     int y_dense;                 /* pixels of one image are evenly spaced in y */
     char *weights, *packed_bias, *slots;
     ptrdiff_t *offsets; /* shifted: where filter taps find the image */
@@ -36,6 +37,7 @@ typedef struct {
     ptrdiff_t pixels; /* up to the end of the last segment */
     ptrdiff_t start;  /* elements from the image's first panel or stored row to it */
     int one_run;      /* of one image, evenly spaced in y */
+    const char *in_x; /* its first pixel in channel 0 of x, if the tile reads it there, or NULL */
 } fc_panel;
 
 /* Packed weights: [group][block of the sum][oc panel][k][oc]. A panel holds its channels alone, or,
@@ -59,10 +61,14 @@ int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, char *dst);
 
+/* Whether pixels are better read where they lie than from panels: filters of one tap, neighbours in x.
+ * Each channel then has its own page and no order that processors could foresee, which costs each panel of
+ * channels some time; packing costs once. The bounds are measured. */
+int fc_reads_x(const fc_conv_job *job);
 /* The panels of a block of pixels, and behind their segments, if swapped, those of the block. */
 ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
                          fc_segment **segments, ptrdiff_t *rows);
-/* Packs the image under them, one block of the sum. */
+/* Packs the image under them, one block of the sum, but those that are read where they lie. */
 void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                     const fc_panel *places, ptrdiff_t panels, char *image);
 
