@@ -116,7 +116,7 @@ static const char *weights_ahead(const fc_conv_job *job, ptrdiff_t group, const 
 static const char *find_weights(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                                 ptrdiff_t oc, ptrdiff_t ocs, const scratch *s, fc_tile *tile) {
     tile->a_row = 1;
-    tile->a_step = job->plan.swapped ? job->plan.image_pitch : ocs;
+    tile->a_step = ocs;
     if (job->plan.weights == FC_WEIGHTS_IN_TASKS) {
         fc_pack_weight_panel(job, group, b, oc, ocs, s->weights);
         return s->weights;
@@ -152,7 +152,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;
     const ptrdiff_t first_channel = group * (job->g.C / job->g.G) + b->channel;
     /* panels lie one after the other, or start at pixels of one image */
-    const ptrdiff_t k_step = swapped || plan->shifted ? 1 : sum;
+    const ptrdiff_t k_step = plan->shifted ? 1 : sum;
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
         const ptrdiff_t channel = group * (job->g.OC / job->g.G) + oc;
         const ptrdiff_t ocs = FC_MIN(plan->oc_panel, oc_last - oc);
@@ -169,6 +169,8 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
             if (!plan->shifted)
                 tile.b_step = places[p].in_x ? job->x.stride[1] : job->t->nr;
             tile.m = swapped ? pixels : ocs;
+            if (swapped)
+                tile.a_step = pixels;
             tile.vectors = fc_ceil_div(swapped ? ocs : pixels, job->t->lanes);
             tile.a = swapped ? image : weights;
             tile.b = swapped ? weights : image;
@@ -197,18 +199,14 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
     const scratch s = carve_scratch(job, slot);
     fc_panel panels[FC_MAX_PIXELS];
-    fc_segment *all = s.segments; /* swapped: those of the whole block */
-    ptrdiff_t rows = 0;
     const ptrdiff_t count = plan->shifted ? fc_shifted_panels(job, pixel_block, panels, s.segments)
-                                          : fc_find_panels(job, pixel_block, panels, &all, &rows);
+                                          : fc_find_panels(job, pixel_block, panels, s.segments);
     const ptrdiff_t blocks = fc_sum_blocks(&job->g, plan);
     for (ptrdiff_t block = 0; block < blocks; block++) {
         const fc_sum_block b = fc_sum_block_at(&job->g, plan, block);
         const fc_sum_block after = fc_sum_block_at(&job->g, plan, block + 1);
         if (plan->shifted)
             fc_store_rows(job, group, &b, pixel_block, s.image);
-        else if (plan->swapped)
-            fc_pack_panel(job, group, &b, all, rows, s.image);
         else
             fc_pack_panels(job, group, &b, panels, count, s.image);
         multiply_block(job, group, &b, block + 1 < blocks ? &after : NULL, oc_first, oc_last,

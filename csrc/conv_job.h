@@ -40,6 +40,11 @@ typedef struct {
     const char *in_x; /* its first pixel in channel 0 of x, if the tile reads it there, or NULL */
 } fc_panel;
 
+/* Elements from one k to the next in a packed panel: a whole tile's where pixels are the vectors. */
+static inline ptrdiff_t fc_panel_pitch(const fc_conv_job *job, const fc_panel *panel) {
+    return job->plan.swapped ? panel->pixels : job->t->nr;
+}
+
 /* Packed weights: [group][block of the sum][oc panel][k][oc]. A panel holds its channels alone, or,
  * when they are the vectors, a whole tile's, zeros behind the last one. */
 char *fc_weight_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b, ptrdiff_t oc);
@@ -57,17 +62,18 @@ ptrdiff_t fc_find_segments(const fc_conv *g, ptrdiff_t pixel, ptrdiff_t count,
 /* Whether a filter is one run of elements, channels outermost; axes of size 1 do not matter. */
 int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
 
-/* Fills dst[k][pixel], k = (channel, tap), with the image at the pixels of the segments. */
+/* Fills dst[k*pitch + pixel], k = (channel, tap), with the image at the pixels of the segments, and zeros
+ * behind them. */
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                   const fc_segment *segments, ptrdiff_t count, char *dst);
+                   const fc_segment *segments, ptrdiff_t count, ptrdiff_t pitch, char *dst);
 
 /* Whether pixels are better read where they lie than from panels: filters of one tap, neighbours in x.
  * Each channel then has its own page and no order that processors could foresee, which costs each panel of
  * channels some time; packing costs once. The bounds are measured. */
 int fc_reads_x(const fc_conv_job *job);
-/* The panels of a block of pixels, and behind their segments, if swapped, those of the block. */
+/* The panels of a block of pixels; returns how many. */
 ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
-                         fc_segment **segments, ptrdiff_t *rows);
+                         fc_segment *segments);
 /* Packs the image under them, one block of the sum, but those that are read where they lie. */
 void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                     const fc_panel *places, ptrdiff_t panels, char *image);

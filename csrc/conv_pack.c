@@ -207,10 +207,9 @@ static void pack_strided(const fc_conv_job *job, const fc_sum_block *b, const me
 }
 
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
-                   const fc_segment *segments, ptrdiff_t count, char *dst) {
+                   const fc_segment *segments, ptrdiff_t count, ptrdiff_t pitch, char *dst) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *kernel = job->g.kernel;
     const ptrdiff_t pixels = segments[count - 1].lane + segments[count - 1].length;
-    const ptrdiff_t pitch = job->plan.image_pitch;
     const int unit = job->x.stride[4] == 1;
     for (ptrdiff_t i = 0, taps; i < b->taps; i += taps) {
         const ptrdiff_t flat = b->tap + i;
@@ -225,6 +224,6 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
                                               dst + i * pitch * itemsize);
         }
     }
-    if (!job->plan.swapped && pixels < pitch) /* read, though not used */
+    if (pixels < pitch) /* read, though not used */
         zero_lanes(job->t, dst + pixels * itemsize, b->channels * b->taps, pitch, pitch - pixels);
 }

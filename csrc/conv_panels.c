@@ -40,7 +40,7 @@ static fc_panel place_panel(const fc_conv_job *job, const fc_segment *segments, 
 }
 
 ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *panels,
-                         fc_segment **segments, ptrdiff_t *rows) {
+                         fc_segment *segments) {
     const fc_conv_plan *plan = &job->plan;
     const ptrdiff_t start = block * plan->pixel_block;
     const ptrdiff_t end = FC_MIN(start + plan->pixel_block, job->g.N * fc_volume(job->g.out));
@@ -50,11 +50,10 @@ ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *pane
         /* swapped, panels of equal height: 49 pixels are not eight times 6 and one */
         const ptrdiff_t pixels =
             plan->swapped ? fc_even_part(left, plan->pixel_panel) : FC_MIN(left, plan->pixel_panel);
-        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, *segments);
-        panels[used] = place_panel(job, *segments, count, p - start);
-        *segments += count;
+        const ptrdiff_t count = fc_find_segments(&job->g, p, pixels, segments);
+        panels[used] = place_panel(job, segments, count, p - start);
+        segments += count;
     }
-    *rows = plan->swapped ? fc_find_segments(&job->g, start, end - start, *segments) : 0;
     return used;
 }
 
@@ -62,14 +61,18 @@ ptrdiff_t fc_find_panels(const fc_conv_job *job, ptrdiff_t block, fc_panel *pane
  * which processors fetch ahead, not in pieces of a panel's width. */
 void fc_pack_panels(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                     const fc_panel *places, ptrdiff_t panels, char *image) {
-    const ptrdiff_t step = b->taps * job->plan.image_pitch * (ptrdiff_t)job->t->itemsize;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
     fc_sum_block some = *b;
     for (ptrdiff_t c = 0; c < b->channels; c += FC_PACK_CHANNELS) {
         some.channel = b->channel + c;
         some.channels = FC_MIN(FC_PACK_CHANNELS, b->channels - c);
-        for (ptrdiff_t p = 0; p < panels; p++)
-            if (!places[p].in_x)
-                fc_pack_panel(job, group, &some, places[p].segments, places[p].count,
-                              image + (p * b->channels + c) * step);
+        for (ptrdiff_t p = 0; p < panels; p++) {
+            const fc_panel *place = &places[p];
+            const ptrdiff_t pitch = fc_panel_pitch(job, place);
+            if (!place->in_x)
+                fc_pack_panel(job, group, &some, place->segments, place->count, pitch,
+                              image +
+                                  (place->start * b->channels + c * pitch) * b->taps * itemsize);
+        }
     }
 }

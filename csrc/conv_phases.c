@@ -243,10 +243,10 @@ static void compute_task(void *context, ptrdiff_t task, int slot) {
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, ocs);
     const scratch s = carve_scratch(job, slot);
     fc_panel panels[FC_MAX_PIXELS];
-    fc_segment *runs = s.segments; /* behind those of the panels: of the whole block */
-    ptrdiff_t unused;
-    const ptrdiff_t count = fc_find_panels(image, pixel_block, panels, &runs, &unused);
-    const ptrdiff_t pixels = panels[count - 1].start + panels[count - 1].pixels;
+    const ptrdiff_t count = fc_find_panels(image, pixel_block, panels, s.segments);
+    const fc_panel *last = &panels[count - 1];
+    const ptrdiff_t pixels = last->start + last->pixels;
+    fc_segment *runs = s.segments + (last->segments - s.segments) + last->count; /* of the block */
     for (ptrdiff_t block = 0; block < fc_sum_blocks(&image->g, plan); block++) {
         const fc_sum_block b = fc_sum_block_at(&image->g, plan, block);
         fc_pack_panels(image, group, &b, panels, count, s.image);

@@ -313,7 +313,7 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
         const fc_sum_block plain = {
             .channel = p.k.channel, .channels = p.k.channels, .taps = job->g.stride[2]};
         fc_pack_panel(&job->image, job->first_group + p.group, job->shifted ? &plain : &p.k,
-                      segments, used, cols);
+                      segments, used, job->image.plan.image_pitch, cols);
         (job->shifted ? multiply_shifted : multiply_cols)(job, &p);
     }
     if (job->store_at_once && !job->sums_in_dw &&

@@ -74,8 +74,8 @@ typedef struct {
     int swapped, shifted, merged;
     fc_weights_use weights;
     int tiles_in_scratch; /* tiles are summed in scratch memory and moved to y at the end */
-    ptrdiff_t oc_panel, pixel_panel;     /* the tile: output channels x pixels */
-    ptrdiff_t image_pitch;               /* elements from one k to the next in the packed image */
+    ptrdiff_t oc_panel, pixel_panel; /* the tile: output channels x pixels */
+    ptrdiff_t image_pitch; /* elements from one k to the next in a panel of pixels as vectors */
     ptrdiff_t channel_block, tap_block;  /* a block of the summed axis: channels x filter taps */
     ptrdiff_t pixel_block, pixel_blocks; /* output pixels a task computes, whole panels */
     ptrdiff_t oc_block, oc_blocks;       /* output channels a task computes, whole panels */

@@ -151,7 +151,7 @@ static void plan_work(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan)
                           &plan->group_chunk, &plan->oc_chunk);
     if (!plan->shifted)
         plan_tasks(g, t, plan);
-    plan->image_pitch = plan->swapped ? fc_spread(plan->pixel_block, t->itemsize) : t->nr;
+    plan->image_pitch = t->nr;
     plan->workspace_bytes = fc_weights_bytes(g, plan, t->itemsize) + fc_offsets_bytes(g, plan) +
                             (size_t)plan->threads * fc_slot_bytes(plan, t->itemsize);
 }
@@ -266,8 +266,7 @@ size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t items
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize) {
     if (plan->shifted)
         return fc_shifted_bytes(plan, itemsize);
-    const ptrdiff_t pixels = plan->swapped ? plan->image_pitch : plan->pixel_block;
-    return fc_align((size_t)(pixels * plan->channel_block * plan->tap_block) * itemsize);
+    return fc_align((size_t)(plan->pixel_block * plan->channel_block * plan->tap_block) * itemsize);
 }
 
 size_t fc_offsets_bytes(const fc_conv *g, const fc_conv_plan *plan) {
@@ -275,8 +274,7 @@ size_t fc_offsets_bytes(const fc_conv *g, const fc_conv_plan *plan) {
 }
 
 size_t fc_segments_bytes(const fc_conv_plan *plan) {
-    const ptrdiff_t lists = plan->swapped ? 2 : 1;
-    return fc_align((size_t)(lists * plan->pixel_block) * sizeof(fc_segment));
+    return fc_align((size_t)plan->pixel_block * sizeof(fc_segment));
 }
 
 size_t fc_panel_bytes(const fc_conv_plan *plan, size_t itemsize) {
