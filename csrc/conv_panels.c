@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The image side of the implicit GEMM: which pixels make a panel, and where the tile finds them, packed
  * or as they stand in x. */
+#include <math.h>
+
 #include "conv_job.h"
 
 int fc_reads_x(const fc_conv_job *job) {
     const fc_conv *g = &job->g;
     const fc_conv_plan *plan = &job->plan;
-    const double itemsize = (double)job->t->itemsize, step = (double)job->x.stride[1] * itemsize;
+    const double itemsize = (double)job->t->itemsize,
+                 step = fabs((double)job->x.stride[1]) * itemsize;
     const double uses = (double)fc_ceil_div(plan->oc_block, plan->oc_panel);
     const double image = (double)g->N * (double)g->C * (double)fc_volume(g->in) * itemsize;
     return !plan->swapped && !plan->shifted && job->x.stride[4] == 1 && fc_volume(g->kernel) == 1 &&
@@ -24,7 +27,9 @@ static const char *find_in_x(const fc_conv_job *job, const fc_panel *place) {
         return NULL;
     const char *pixel = fc_at(&job->x, job->t->itemsize, s->n, 0) +
                         (s->out[0] * stride[2] + s->out[1] * stride[3] + s->out[2]) * itemsize;
-    const ptrdiff_t read = (job->g.C - 1) * stride[1] + fc_round_up(place->pixels, job->t->lanes);
+    const ptrdiff_t to_highest =
+        FC_MAX(0, (job->g.C - 1) * stride[1]); /* channels may run backwards */
+    const ptrdiff_t read = to_highest + fc_round_up(place->pixels, job->t->lanes);
     return pixel + read * itemsize <= job->x_end ? pixel : NULL;
 }
 

@@ -150,6 +150,15 @@ def test_every_length_of_a_row(kernel, groups, stride, isa, dtype, rng):
                 assert_same(actual, expected)
 
 
+@pytest.mark.parametrize("channels", [slice(None), slice(None, None, -1)], ids=["", "backwards"])
+def test_pixels_read_where_they_lie(channels, isa, dtype, rng):
+    """The last vector of a 1x1 layer's image must not reach beyond x, whichever channel is last."""
+    for W in (*AROUND_VECTORS, 80, 81, 97, 130):
+        x = before_wall(whole_numbers((2, 5, W), dtype, rng))[:, channels]
+        w = whole_numbers((4, 5, 1), dtype, rng)
+        assert_same(F.conv1d(x, w), R.conv1d(x, w))
+
+
 # ---- large ones ---------------------------------------------------------------------------------
 
 
