@@ -73,7 +73,7 @@ static header *take_kept(size_t bytes, size_t most, int huge) {
     return block;
 }
 
-static header *new_block(size_t bytes, int huge) {
+static header *try_block(size_t bytes, int huge) {
     void *memory;
     if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_PAGE ||
         posix_memalign(&memory, huge ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
@@ -86,6 +86,15 @@ static header *new_block(size_t bytes, int huge) {
     block->bytes = bytes;
     block->huge = huge;
     return block;
+}
+
+/* What is kept goes first, before a call fails. */
+static header *new_block(size_t bytes, int huge) {
+    header *block = try_block(bytes, huge);
+    if (block)
+        return block;
+    fc_release_memory();
+    return try_block(bytes, huge);
 }
 
 static void *contents(header *block) {

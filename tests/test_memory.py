@@ -102,6 +102,36 @@ def test_one_result_larger_than_all_that_may_be_kept():
     assert _core.cached_memory() == 8 * MB
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_kept_goes_before_a_call_fails():
+    code = """
+import resource
+from pathlib import Path
+
+import numpy as np
+
+import fastconv
+from fastconv import _core
+
+MB = 1 << 20
+
+
+def result(mb):
+    one = np.broadcast_to(np.float32(1), (1, 1, 2 * mb, MB // 2))
+    return fastconv.max_pool2d(one, 2)
+
+
+fastconv.set_num_threads(1)
+result(1)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 420 * MB,) * 2)
+held, gone = result(150), result(150)
+del gone
+print(_core.cached_memory() >= 150 * MB, result(200).shape)
+"""
+    assert output(code) == "True (1, 1, 200, 262144)"
+
+
 def test_the_number_of_blocks_is_bounded():
     results = [_relu(1) for _ in range(100)]
     del results
