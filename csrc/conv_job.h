@@ -4,6 +4,7 @@
 #define FASTCONV_CONV_JOB_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "plan.h"
 
@@ -27,7 +28,7 @@ typedef struct {
     ptrdiff_t first_group, groups, first_oc, ocs; /* the chunk at work; oc inside a group */
 } fc_conv_job;
 
-/* Channels packed at a time, for all panels of a block: see pack_panels. */
+/* Channels packed at a time, for all panels of a block: see fc_pack_panels. */
 enum { FC_PACK_CHANNELS = 16 };
 
 /* The output pixels of one tile. */
@@ -66,6 +67,12 @@ int fc_weights_are_dense(const fc_conv *g, const fc_array *w);
  * behind them. */
 void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *b,
                    const fc_segment *segments, ptrdiff_t count, ptrdiff_t pitch, char *dst);
+
+/* Whether filters of one tap see each pixel once. */
+static inline int fc_is_pointwise(const fc_conv *g) {
+    return fc_volume(g->kernel) == 1 && fc_volume(g->stride) == 1 &&
+           !memcmp(g->in, g->out, sizeof g->in) && !(g->pad[0] | g->pad[1] | g->pad[2]);
+}
 
 /* Whether pixels are better read where they lie than from panels: filters of one tap, neighbours in x.
  * Each channel then has its own page and no order that processors could foresee, which costs each panel of

@@ -12,9 +12,7 @@ int fc_reads_x(const fc_conv_job *job) {
                  step = fabs((double)job->x.stride[1]) * itemsize;
     const double uses = (double)fc_ceil_div(plan->oc_block, plan->oc_panel);
     const double image = (double)g->N * (double)g->C * (double)fc_volume(g->in) * itemsize;
-    return !plan->swapped && !plan->shifted && job->x.stride[4] == 1 && fc_volume(g->kernel) == 1 &&
-           fc_volume(g->stride) == 1 && g->pad[0] == 0 && g->pad[1] == 0 && g->pad[2] == 0 &&
-           g->in[0] == g->out[0] && g->in[1] == g->out[1] && g->in[2] == g->out[2] &&
+    return !plan->swapped && !plan->shifted && job->x.stride[4] == 1 && fc_is_pointwise(g) &&
            image <= (double)fc_cpu_caches()->l2 && (uses <= 10 || uses * step <= 32768);
 }
 

@@ -3,8 +3,6 @@
 #ifndef FASTCONV_WEIGHT_GRAD_GEMM_H
 #define FASTCONV_WEIGHT_GRAD_GEMM_H
 
-#include <string.h>
-
 #include "conv_job.h"
 
 typedef struct {
@@ -31,12 +29,6 @@ typedef struct {
 /* Rows of x that `lines` neighbouring rows of outputs see. */
 static inline ptrdiff_t fc_rows_seen(const fc_conv *g, ptrdiff_t lines) {
     return (lines - 1) * g->stride[1] + fc_reach(g, 1) + 1;
-}
-
-/* Whether filters of one tap see each pixel once. */
-static inline int fc_is_pointwise(const fc_conv *g) {
-    return fc_volume(g->kernel) == 1 && fc_volume(g->stride) == 1 &&
-           !memcmp(g->in, g->out, sizeof g->in) && !(g->pad[0] | g->pad[1] | g->pad[2]);
 }
 
 /* Blocks, chunks and memory from what the caller asked for: g, dy, dw and t are set. */
