@@ -7,13 +7,16 @@ are those of ``torch.nn``.
 
 from fastconv.layers.activation import ReLU
 from fastconv.layers.base import Layer
-from fastconv.layers.container import Sequential
+from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
 from fastconv.layers.linear import Flatten, Linear
+from fastconv.layers.normalization import BatchNorm2d
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
 __all__ = [
     "AvgPool2d",
+    "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Flatten",
@@ -23,5 +26,6 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sequential",
 ]
