@@ -9,6 +9,8 @@ import operator
 
 import numpy as np
 
+from fastconv import _geometry
+
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 ALGOS = ("auto", "gemm", "winograd", "im2col", "naive")
@@ -280,3 +282,13 @@ def check_mask(op, name, mask, like):
     if mask.dtype != bool:
         raise TypeError(f"{op}: {name} must have dtype bool, got {mask.dtype}")
     check_shape(op, name, mask.shape, like.shape, f"dy of shape {like.shape}")
+
+
+def check_response_norm(op, x, size, alpha, beta, k, layout):
+    """Return (size, alpha, beta, k) of a local response normalization as Python numbers."""
+    if layout not in ("NCHW", "NHWC"):
+        raise ValueError(f"{op}: layout must be 'NCHW' or 'NHWC', got {layout!r}")
+    _geometry.image_sizes(x.shape, layout=layout, op=op)
+    names = (("alpha", alpha), ("beta", beta), ("k", k))
+    numbers = [check_number(op, name, value) for name, value in names]
+    return _geometry._integer(op, "size", size, 1), *numbers

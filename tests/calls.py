@@ -102,6 +102,8 @@ def _others(numbers):
         "softmax_backward": {"dy": f(4, 5), "y": f(4, 5)},
         "dropout": {"x": f(4, 5), "rng": 1},
         "dropout_backward": {"dy": f(4, 5), "kept": numbers.integers(2, 4, 5, dtype=bool)},
+        "local_response_norm": {"x": f(2, 5, 3, 4), "size": 3},
+        "local_response_norm_backward": {"dy": f(2, 5, 3, 4), "x": f(2, 5, 3, 4), "size": 3},
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }

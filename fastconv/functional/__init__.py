@@ -62,6 +62,10 @@ from fastconv.functional.global_pool import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
+from fastconv.functional.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from fastconv.functional.loss import (
     softmax_loss,
     svm_loss,
@@ -121,6 +125,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",

@@ -57,6 +57,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -458,6 +460,25 @@ def linear_backward(
     w: NDArray[Real],
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def local_response_norm(
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_response_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
 def lp_pool2d(
     x: NDArray[Real],
     norm_type: float,

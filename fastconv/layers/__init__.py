@@ -11,6 +11,7 @@ from fastconv.layers.container import Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
 from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
+from fastconv.layers.local_response_norm import LocalResponseNorm
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "PReLU",
     "ReLU",
