@@ -41,6 +41,8 @@ class Facts:
         What `forward` keeps beside them.
     view : bool
         Whether the output is the input's memory.
+    only_training : bool
+        Whether the layer passes its input on as it is, and keeps nothing, for inference.
     """
 
     detail: str = ""
@@ -52,6 +54,7 @@ class Facts:
     keeps_output: bool = False
     keeps_bytes: int = 0
     view: bool = False
+    only_training: bool = False
 
 
 @singledispatch
@@ -142,8 +145,50 @@ def _(layer, x_shape, y_shape):
 
 
 @facts.register(layers.ReLU)
+@facts.register(layers.Sigmoid)
+@facts.register(layers.Tanh)
 def _(layer, x_shape, y_shape):
     return Facts(keeps_output=True)
+
+
+@facts.register
+def _(layer: layers.LeakyReLU, x_shape, y_shape):
+    return Facts(detail=f"{layer.negative_slope:g}", keeps_input=True)
+
+
+@facts.register
+def _(layer: layers.PReLU, x_shape, y_shape):
+    unshared = _size(layer) * prod(image_size(x_shape, layer.layout))
+    return Facts(unshared_parameters=unshared, keeps_input=True)
+
+
+@facts.register
+def _(layer: layers.Softmax, x_shape, y_shape):
+    # over the channels of an image each place sees itself; a row of numbers sees all of them
+    axis = layer.axis % len(x_shape)
+    window = WHOLE if len(x_shape) == 2 else POINTWISE if axis in (1, 3) else UNKNOWN
+    return Facts(window=window, keeps_output=True)
+
+
+@facts.register
+def _(layer: layers.Dropout, x_shape, y_shape):
+    mask = prod(x_shape)  # bools
+    return Facts(detail=f"{layer.p:g}", keeps_bytes=mask, only_training=True)
+
+
+@facts.register
+def _(layer: layers.LocalResponseNorm, x_shape, y_shape):
+    return Facts(detail=str(layer.size), keeps_input=True)
+
+
+@facts.register
+def _(layer: layers.BatchNorm2d, x_shape, y_shape):
+    places = prod(image_size(x_shape, layer.layout))
+    return Facts(
+        unshared_parameters=_size(layer) * places,
+        keeps_input=True,
+        keeps_bytes=2 * layer.num_features * layer.dtype.itemsize,  # mean and variance
+    )
 
 
 @facts.register(layers.Flatten)

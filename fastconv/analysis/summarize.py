@@ -240,21 +240,20 @@ def summary(net, input_shape, *, batch=1, dtype=None):
     batch = _geometry._integer("summary", "batch", batch, 1)
     shape = check_input_shape("summary", input_shape)
     dtype = _dtype(net, dtype)
-    journey, x, _ = walk(net, (batch, *shape))
-    itemsize = dtype.itemsize
-    sizes = {array: count * itemsize for array, count in journey.sizes.items()}
-    kept = {array for array in journey.kept if array != x.array}
+    x_shape, itemsize = (batch, *shape), dtype.itemsize
+    inference, x, _ = walk(net, x_shape)
+    training, _, _ = walk(net, x_shape, training=True)
     rows = [_input_row(shape, batch, itemsize, x)]
-    for stop in journey.stops:
-        held = sizes[stop.y.array] if stop.makes and stop.y.array in kept else 0
-        rows.append(_row(stop, held + stop.facts.keeps_bytes, itemsize))
+    for stop, trained in zip(inference.stops, training.stops, strict=True):
+        kept = training.sizes[trained.y.array] if trained.makes_what_is_kept(training) else 0
+        rows.append(_row(stop, kept * itemsize + trained.facts.keeps_bytes, itemsize))
     totals = SummaryTotals(
         parameters=sum(row.parameters for row in rows),
         unshared_parameters=sum(row.unshared_parameters for row in rows),
         multiply_adds=sum(row.multiply_adds or 0 for row in rows),
         activations=sum(row.activations for row in rows),
         activation_bytes=sum(row.forward_bytes for row in rows),
-        peak_bytes=journey.peak * itemsize,
+        peak_bytes=inference.peak * itemsize,
         training_bytes=sum(row.training_bytes for row in rows),
         parameter_bytes=sum(value.nbytes for value in net.params.values()),
     )

@@ -41,11 +41,16 @@ class Stop:
     makes: int  # numbers of a new array; 0 where the output is an array that was there
     with_last: bool = False  # done in the pass of the layer before, as a ReLU by a convolution
 
+    def makes_what_is_kept(self, journey):
+        """Whether its output is an array of its own that some layer needs for backward."""
+        return self.makes > 0 and self.y.array in journey.kept
+
 
 class Walk:
     """The stops, and what is known of arrays: how many numbers, who keeps them, who is alive."""
 
-    def __init__(self):
+    def __init__(self, training):
+        self.training = training
         self.stops: list[Stop] = []
         self.sizes: dict[int, int] = {}
         self.kept: set[int] = set()
@@ -83,8 +88,8 @@ class Walk:
         return y
 
 
-def walk(net, x_shape):
-    """Follow a batch of `x_shape` through `net`.
+def walk(net, x_shape, training=False):
+    """Follow a batch of `x_shape` through `net`; returns the walk, the input and the output.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def walk(net, x_shape):
     """
     if not isinstance(net, layers.Layer):
         raise TypeError(f"expected a layer or a net of layers, got {net!r}")
-    journey = Walk()
+    journey = Walk(training)
     cells = image_size(x_shape, layout_of(net))
     x = Volume(x_shape, cells, ReceptiveField(), journey.new_array(x_shape))
     with journey.holding(x):
@@ -119,6 +124,8 @@ def visit(layer, journey, name, x):
 def _note(layer, journey, name, x, **more):
     shape = container._named(name, layer, layer.output_shape, x.shape)
     found = facts(layer, x.shape, shape)
+    if found.only_training and not journey.training:
+        found = replace(found, keeps_bytes=0, view=True)
     in_place = found.view or more.get("with_last")
     y = Volume(
         shape,

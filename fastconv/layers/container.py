@@ -1,6 +1,8 @@
 """Layers made of layers."""
 
 from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 
 import numpy as np
@@ -481,9 +483,29 @@ def _is_patched(layer):
     return not vars(layer).keys().isdisjoint(("forward", "backward", "_forward", "_backward"))
 
 
+_watcher = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched_by(watcher):
+    """Let ``watcher(layer, function, args, kwargs)`` make each call from container to layer.
+
+    What it returns is the result of the call. Nothing else changes: what is done in one pass still
+    is, and `args` then hold the ReLU as well. In force for this thread, until the block ends.
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
 def _named(name, layer, function, *args, **kwargs):
     """Call `function`; an error's traceback says in which layer it happened."""
+    watcher = _watcher.get()
     try:
+        if watcher is not None:
+            return watcher(layer, function, args, kwargs)
         return function(*args, **kwargs)
     except (ValueError, TypeError, RuntimeError) as error:
         # What a container consists of would fill pages, and its own layers' notes say more.

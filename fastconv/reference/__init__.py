@@ -19,8 +19,18 @@ output, S* strides, P* paddings, D* dilations; d<name> is the gradient of the lo
 """
 
 from fastconv.reference.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    prelu,
+    prelu_backward,
     relu,
     relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
 )
 from fastconv.reference.avg_pool import (
     avg_pool1d,
@@ -60,6 +70,10 @@ from fastconv.reference.conv_transpose import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from fastconv.reference.dropout import (
+    dropout,
+    dropout_backward,
+)
 from fastconv.reference.fully_connected import (
     linear,
     linear_backward,
@@ -69,6 +83,10 @@ from fastconv.reference.global_pool import (
     global_avg_pool2d_backward,
     global_max_pool2d,
     global_max_pool2d_backward,
+)
+from fastconv.reference.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
 )
 from fastconv.reference.loss import (
     softmax_loss,
@@ -120,13 +138,19 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -137,9 +161,17 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]
