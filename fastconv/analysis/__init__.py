@@ -15,8 +15,8 @@ times it layer by layer. `facts` is where a layer class of one's own says what i
 ...     return Facts(detail="times 2")
 """
 
-from fastconv.analysis.layer_facts import Facts, facts
 from fastconv.analysis.field import ReceptiveField, Window
+from fastconv.analysis.layer_facts import Facts, facts
 from fastconv.analysis.profiler import Profile, ProfileRow, profile
 from fastconv.analysis.summarize import (
     Summary,

@@ -11,8 +11,9 @@ EPILOG = """\
 NAME is one of
 {names}
 or a pattern in quotes, with the shape of its images:
-  fastconv {command} "INPUT -> [CONV -> RELU -> POOL]*2 -> FC" --input 3x32x32
+  fastconv {command} "INPUT -> [CONV -> RELU -> POOL]*2 -> FC" --input 3x32x32 --classes 10
 """
+PATTERN_ONLY = ("filters", "hidden")
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -27,11 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "--input",
         type=shape,
         metavar="CxHxW",
-        help="shape of an image, such as 3x32x32 (default: what the net was made for)",
+        help="shape of an image, such as 3x32x32 (default: what the net is made for)",
     )
     parser.add_argument(
         "--classes", type=positive, metavar="N", help="scores at the end (default: as in its paper)"
     )
+    for name, what in (("filters", "CONV of each stage"), ("hidden", "hidden FC")):
+        parser.add_argument(
+            f"--{name}",
+            type=numbers,
+            metavar="N,N",
+            help=f"for a pattern: the size of the {what}, one for all or one for each",
+        )
     parser.add_argument(
         "--batch", type=positive, default=1, metavar="N", help="images in a batch (default: 1)"
     )
@@ -43,11 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def shape(text: str) -> tuple[int, ...]:
     """ "3x224x224" as a tuple, as an argument type."""
     try:
-        return tuple(positive(part) for part in text.lower().replace("×", "x").split("x"))
+        return tuple(positive(part) for part in text.lower().split("x"))
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no shape: write channels x height x width, such as 3x224x224"
         ) from None
+
+
+def numbers(text: str) -> int | tuple[int, ...]:
+    """ "32,64" as a tuple, "32" as an int, as an argument type."""
+    found = tuple(positive(part) for part in text.split(","))
+    return found if len(found) > 1 else found[0]
 
 
 def build(args: argparse.Namespace, rng=0):
@@ -58,9 +72,12 @@ def build(args: argparse.Namespace, rng=0):
     if args.classes:
         options["classes"] = args.classes
     if "->" in args.net or "→" in args.net:
-        if args.input is None:
-            args.error("a pattern needs the shape of its images: --input 3x32x32")
-        return "pattern", _built(args, nets.build, args.net, args.input, **options), args.input
+        options |= {name: getattr(args, name) for name in PATTERN_ONLY if getattr(args, name)}
+        net = _built(args, nets.build, args.net, args.input, **options)
+        return "pattern", net, net.input_shape
+    for name in PATTERN_ONLY:
+        if getattr(args, name):
+            args.error(f"argument --{name}: only for patterns, {args.net} has its own")
     entry = nets.NAMES.get(args.net)
     if entry is None:
         near = difflib.get_close_matches(args.net, nets.NAMES, 1, 0.5)

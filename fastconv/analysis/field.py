@@ -75,7 +75,9 @@ class ReceptiveField:
         per_axis = zip(position, self.stride, self.start, self.reach, strict=True)
         return tuple(
             (ceil(first), floor(first + reach))
-            for first, reach in ((start + i * stride, reach) for i, stride, start, reach in per_axis)
+            for first, reach in (
+                (start + i * stride, reach) for i, stride, start, reach in per_axis
+            )
         )
 
     def through(self, window):

@@ -98,8 +98,7 @@ def _(layer: layers.ConvTranspose2d, x_shape, y_shape):
         detail=_text(g.C, g),
         multiply_adds=prod(x_shape) * prod(w.shape[1:]),
         # a copy of the filter at each input place, a bias at each output place
-        unshared_parameters=w.size * prod(g.out_size)
-        + (_size(layer) - w.size) * prod(g.in_size),
+        unshared_parameters=w.size * prod(g.out_size) + (_size(layer) - w.size) * prod(g.in_size),
         window=Window(
             tuple(Fraction(span - 1, s) for span, s, _ in per_axis),
             tuple(Fraction(1, s) for s in g.stride),

@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import fastconv
-from fastconv.analysis import chosen_net, table
+from fastconv.analysis import chosen_net
 from fastconv.analysis.profiler import profile
 from fastconv.analysis.summary_command import show
 from fastconv.bench.command import check_writable, positive, write_json
@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=positive, metavar="N", help="(default: as in `fastconv info`)"
     )
     parser.add_argument(
-        "--seconds", type=_seconds, default=2.0, metavar="S", help="how long to measure (default: 2)"
+        "--seconds",
+        type=_seconds,
+        default=2.0,
+        metavar="S",
+        help="how long to measure (default: 2)",
     )
     parser.add_argument(
         "--sort", action="store_true", help="the slowest layers first, not in the net's order"

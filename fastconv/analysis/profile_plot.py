@@ -70,7 +70,9 @@ def _write_legend(panel, profile, colours):
 
     kinds, total = profile.by_kind(), sum(row.seconds for row in profile.rows)
     shown = list(kinds)[: len(COLOURS)]
-    handles = [Patch(color=colours[kind], label=f"{kind} {kinds[kind] / total:.1%}") for kind in shown]
+    handles = [
+        Patch(color=colours[kind], label=f"{kind} {kinds[kind] / total:.1%}") for kind in shown
+    ]
     rest = sum(kinds[kind] for kind in list(kinds)[len(COLOURS) :])
     if rest:
         handles.append(Patch(color=REST, label=f"others {rest / total:.1%}"))
@@ -92,7 +94,9 @@ def _draw_peaks(panel, profile, colours):
     panel.axvline(1, color="#c0392b", linewidth=1.2)
     panel.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     panel.set_xlim(0, max(1.1, *(1.2 * (row.flops or 0) / profile.peak for row in profile.rows)))
-    panel.set_xlabel(f"of the FMA peak, {profile.peak / 1e9:.0f} GFLOP/s\n(numbers: GFLOP/s)", fontsize=9)
+    panel.set_xlabel(
+        f"of the FMA peak, {profile.peak / 1e9:.0f} GFLOP/s\n(numbers: GFLOP/s)", fontsize=9
+    )
 
 
 def _label(row):

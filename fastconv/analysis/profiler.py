@@ -193,7 +193,9 @@ class Profile:
             *columns,
             Column("share", [percent(row.share) for row in rows]),
             Column("", bars, right=False, spare=2, style="cyan"),
-            Column("mult-adds", [_blank(row.multiply_adds, table.compact) for row in rows], spare=7),
+            Column(
+                "mult-adds", [_blank(row.multiply_adds, table.compact) for row in rows], spare=7
+            ),
             Column("GFLOP/s", [_blank(rate, significant) for rate in rates], spare=3),
             Column("of peak", [_blank(rate, self._of_peak) for rate in rates], spare=3),
         ]
@@ -209,8 +211,8 @@ class Profile:
         rate = significant(self.flops / 1e9)
         return [
             f"by kind  {kinds}",
-            f"total    {milliseconds(self.seconds)} ms a run ({self.rounds} rounds), {rate} GFLOP/s, "
-            f"{self.flops / self.peak:.0%} of peak",
+            f"total    {milliseconds(self.seconds)} ms a run ({self.rounds} rounds), "
+            f"{rate} GFLOP/s, {self.flops / self.peak:.0%} of peak",
             f"         layers {milliseconds(layers)} ms, between them "
             f"{milliseconds(self.other_seconds)} ms",
         ]

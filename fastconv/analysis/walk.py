@@ -9,8 +9,8 @@ from functools import singledispatch
 from math import prod
 
 from fastconv import layers
-from fastconv.analysis.layer_facts import POINTWISE, UNKNOWN, WHOLE, Facts, facts, image_size
 from fastconv.analysis.field import ReceptiveField, Window, union
+from fastconv.analysis.layer_facts import POINTWISE, UNKNOWN, WHOLE, Facts, facts, image_size
 from fastconv.layers import container
 
 
@@ -154,9 +154,7 @@ def _(net: layers.Sequential, journey, name, x):
                 x, fused = _note(layer, journey, path, x, with_last=True), False
                 continue
             x = visit(layer, journey, path, x)
-            fused = container._relu_at(steps, i + 1) and container._declares(
-                layer, "_applies_relu"
-            )
+            fused = container._relu_at(steps, i + 1) and container._declares(layer, "_applies_relu")
     return x
 
 
