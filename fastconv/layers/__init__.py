@@ -5,10 +5,11 @@ A layer has ``forward(x)``, which keeps what ``backward(dy)`` needs, ``params`` 
 are those of ``torch.nn``.
 """
 
-from fastconv.layers.activation import ReLU
+from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastconv.layers.base import Layer
 from fastconv.layers.container import Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
+from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
@@ -16,12 +17,18 @@ __all__ = [
     "AvgPool2d",
     "Conv2d",
     "ConvTranspose2d",
+    "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
     "LPPool2d",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "PReLU",
     "ReLU",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
 ]
