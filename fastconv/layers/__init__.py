@@ -7,14 +7,17 @@ are those of ``torch.nn``.
 
 from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastconv.layers.base import Layer
-from fastconv.layers.container import Sequential
+from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
 from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
+from fastconv.layers.normalization import BatchNorm2d
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
 __all__ = [
     "AvgPool2d",
+    "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
@@ -27,6 +30,7 @@ __all__ = [
     "MaxPool2d",
     "PReLU",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",
