@@ -27,6 +27,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -149,6 +151,48 @@ def avg_pool3d_backward(
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
+@overload
+def batch_norm(
+    x: NDArray[Real],
+    weight: NDArray[Real] | None = None,
+    bias: NDArray[Real] | None = None,
+    running_mean: NDArray[Real] | None = None,
+    running_var: NDArray[Real] | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    activation: Literal["relu"] | None = None,
+    return_statistics: Literal[False] = False,
+) -> NDArray[Real]: ...
+@overload
+def batch_norm(
+    x: NDArray[Real],
+    weight: NDArray[Real] | None = None,
+    bias: NDArray[Real] | None = None,
+    running_mean: NDArray[Real] | None = None,
+    running_var: NDArray[Real] | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    activation: Literal["relu"] | None = None,
+    return_statistics: Literal[True],
+) -> tuple[NDArray[Real], NDArray[Real], NDArray[Real]]: ...
+def batch_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    weight: NDArray[Real] | None,
+    mean: NDArray[Real],
+    var: NDArray[Real],
+    *,
+    training: bool = True,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
 def col2im(
     cols: NDArray[Real],
     x_shape: Sequence[int],

@@ -7,16 +7,19 @@ are those of ``torch.nn``.
 
 from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Tanh
 from fastconv.layers.base import Layer
-from fastconv.layers.container import Sequential
+from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
 from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
 from fastconv.layers.local_response_norm import LocalResponseNorm
 from fastconv.layers.locally_connected import LocallyConnected2d
+from fastconv.layers.normalization import BatchNorm2d
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
 __all__ = [
     "AvgPool2d",
+    "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
@@ -31,6 +34,7 @@ __all__ = [
     "MaxPool2d",
     "PReLU",
     "ReLU",
+    "Residual",
     "Sequential",
     "Sigmoid",
     "Softmax",

@@ -40,6 +40,10 @@ from fastconv.reference.avg_pool import (
     avg_pool3d,
     avg_pool3d_backward,
 )
+from fastconv.reference.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
+)
 from fastconv.reference.columns import (
     col2im,
     im2col,
@@ -117,6 +121,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
