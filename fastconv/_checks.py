@@ -292,3 +292,24 @@ def check_response_norm(op, x, size, alpha, beta, k, layout):
     names = (("alpha", alpha), ("beta", beta), ("k", k))
     numbers = [check_number(op, name, value) for name, value in names]
     return _geometry._integer(op, "size", size, 1), *numbers
+
+
+def check_rank(op, name, array, axes):
+    """Refuse an array unless it has as many axes as are named."""
+    if array.ndim != axes.count(",") + 1:
+        raise ValueError(f"{op}: {name} must be {axes}, got shape {array.shape}")
+
+
+def check_places(op, x, w, out_size):
+    """Refuse filters of a locally connected layer unless there are some for each output."""
+    if w.shape[:2] != out_size:
+        raise ValueError(
+            f"{op}: w of shape {w.shape} has filters for {w.shape[0]} x {w.shape[1]} places, but x "
+            f"of shape {x.shape} has {out_size[0]} x {out_size[1]} for filters of this size"
+        )
+
+
+def check_local_bias(op, b, w):
+    """Refuse a bias that is not (OH, OW, OC)."""
+    if b is not None:
+        check_shape(op, "b", b.shape, w.shape[:3], f"w of shape {w.shape}")

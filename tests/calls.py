@@ -118,6 +118,12 @@ def _others(numbers):
         "dropout_backward": {"dy": f(4, 5), "kept": numbers.integers(2, 4, 5, dtype=bool)},
         "local_response_norm": {"x": f(2, 5, 3, 4), "size": 3},
         "local_response_norm_backward": {"dy": f(2, 5, 3, 4), "x": f(2, 5, 3, 4), "size": 3},
+        "local_conv2d": {"x": f(2, 3, 5, 4), "w": f(3, 3, 4, 3, 3, 2), "b": f(3, 3, 4)},
+        "local_conv2d_backward": {
+            "dy": f(2, 4, 3, 3),
+            "x": f(2, 3, 5, 4),
+            "w": f(3, 3, 4, 3, 3, 2),
+        },
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }

@@ -21,6 +21,7 @@ from fastconv.layers import (
     Layer,
     LeakyReLU,
     Linear,
+    LocallyConnected2d,
     LocalResponseNorm,
     LPPool2d,
     MaxPool2d,
@@ -71,6 +72,15 @@ def build(dtype=np.float64):
         "Dropout": (Dropout(0.4).eval(), image),
         "LocalResponseNorm": (LocalResponseNorm(3, 0.5, 0.75, 2.0), image),
         "LocalResponseNorm-NHWC": (LocalResponseNorm(4, 0.5, 0.6, layout="NHWC"), image),
+        "LocallyConnected2d": (LocallyConnected2d((7, 6), 4, 3, 3, **both), image),
+        "LocallyConnected2d-all": (
+            LocallyConnected2d((7, 6), 4, 3, (3, 2), 2, (1, 0), (1, 2), False, **both),
+            image,
+        ),
+        "LocallyConnected2d-NHWC": (
+            LocallyConnected2d((4, 7), 6, 3, 2, padding=1, layout="NHWC", **both),
+            image,
+        ),
         "Flatten": (Flatten(), image),
         "Linear": (Linear(5, 3, **both), (4, 5)),
         "Linear-no-bias": (Linear(5, 3, False, **both), (4, 5)),

@@ -66,6 +66,10 @@ from fastconv.functional.global_pool import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
+from fastconv.functional.local_conv import (
+    local_conv2d,
+    local_conv2d_backward,
+)
 from fastconv.functional.local_response_norm import (
     local_response_norm,
     local_response_norm_backward,
@@ -131,6 +135,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "lp_pool2d",

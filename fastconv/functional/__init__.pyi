@@ -59,6 +59,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "lp_pool2d",
@@ -502,6 +504,27 @@ def linear_backward(
     dy: NDArray[Real],
     x: NDArray[Real],
     w: NDArray[Real],
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
+def local_conv2d(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    b: NDArray[Real] | None = None,
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_conv2d_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
 def local_response_norm(

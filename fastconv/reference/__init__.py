@@ -84,6 +84,10 @@ from fastconv.reference.global_pool import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
+from fastconv.reference.local_conv import (
+    local_conv2d,
+    local_conv2d_backward,
+)
 from fastconv.reference.local_response_norm import (
     local_response_norm,
     local_response_norm_backward,
@@ -149,6 +153,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
     "local_response_norm",
     "local_response_norm_backward",
     "lp_pool2d",
