@@ -58,14 +58,19 @@ def build(
     ``CONV(64, 3x3, s1, p1)``           `Conv2d`: filters, window, stride, padding; further
                                         ``d2`` (dilation), ``g2`` (groups), ``nobias``.
                                         Without arguments 3x3, stride 1, and the padding that
-                                        keeps the size, (F - 1)/2
+                                        keeps the size, (F - 1)/2 for a window of F
     ``POOL(2x2, s2)``                   `MaxPool2d`; further ``p1``, ``ceil``. Without arguments
                                         2x2, stride 2
     ``AVGPOOL(2x2, s2)``                `AvgPool2d`, the same way
     ``L2POOL(2x2, s2)``                 `LPPool2d` of power 2, without padding
     ``GAP``                             `GlobalAvgPool2d`
     ``FC(256)``                         `Linear`; further ``nobias``. Images are flattened first
-    ``RELU``, ``FLATTEN``               `ReLU`, `Flatten`
+    ``RELU``, ``RELU6``, ``TANH``,      the activations of these names
+    ``SIGMOID``, ``SOFTMAX``,
+    ``LEAKYRELU(0.01)``, ``PRELU(1)``
+    ``BN``                              `BatchNorm2d`
+    ``DROPOUT(0.5)``                    `Dropout`, with the probability of dropping
+    ``FLATTEN``                         `Flatten`
     ==================================  ==========================================================
 
     Parameters

@@ -107,12 +107,12 @@ def number(value: float) -> str:
 
 
 def _make_conv(shape, options, given):
-    kernel = options.get("size", (3, 3))
-    padding = pair(options.get("p", tuple((F - 1) // 2 for F in kernel)))
-    if "p" not in options and not all(F % 2 for F in kernel):
+    kernel, spacing = options.get("size", (3, 3)), pair(options.get("d", 1))
+    same = tuple(d * (F - 1) // 2 for F, d in zip(kernel, spacing, strict=True))
+    padding = pair(options.get("p", same))
+    if "p" not in options and any(d * (F - 1) % 2 for F, d in zip(kernel, spacing, strict=True)):
         raise ValueError("no padding keeps the size under an even window: give one, such as p0")
-    step, spacing, G = options.get("s", 1), options.get("d", 1), options.get("g", 1)
-    bias = "nobias" not in options
+    step, G, bias = options.get("s", 1), options.get("g", 1), "nobias" not in options
     return layers.Conv2d(
         shape[0], options["number"], kernel, step, padding, spacing, G, bias, **given
     )
@@ -154,9 +154,28 @@ def _write_fc(fc):
     return [str(len(fc.params["weight"])), *(["nobias"] * ("bias" not in fc.params))]
 
 
+# ---- all others ---------------------------------------------------------------------------------
+
+
 def _plain(layer, needs=None):
     """A layer without arguments."""
     return Kind(layer, lambda shape, options, given: layer(), needs=needs)
+
+
+def _make_prelu(shape, options, given):
+    return layers.PReLU(options.get("number", 1), dtype=given["dtype"])
+
+
+def _make_batch_norm(shape, options, given):
+    return layers.BatchNorm2d(shape[0], dtype=given["dtype"])
+
+
+def _make_dropout(shape, options, given):
+    return layers.Dropout(options.get("number", 0.5), rng=given["rng"])
+
+
+def _make_leaky_relu(shape, options, given):
+    return layers.LeakyReLU(options.get("number", 0.01))
 
 
 KINDS = {
@@ -172,6 +191,29 @@ KINDS = {
     "L2POOL": _pool_kind(layers.LPPool2d, 2, takes={}),
     "GAP": _plain(layers.GlobalAvgPool2d, needs=3),
     "FC": Kind(layers.Linear, _make_fc, _write_fc, UNITS | NO_BIAS, needs=1),
-    "FLATTEN": _plain(layers.Flatten),
     "RELU": _plain(layers.ReLU),
+    "RELU6": _plain(layers.ReLU6),
+    "LEAKYRELU": Kind(
+        layers.LeakyReLU,
+        _make_leaky_relu,
+        lambda layer: [number(layer.negative_slope)],
+        {"number": (REAL, "a slope such as 0.01")},
+    ),
+    "PRELU": Kind(
+        layers.PReLU,
+        _make_prelu,
+        lambda layer: [str(layer.params["weight"].size)],
+        {"number": (COUNT, "a number of slopes, 1 or the channels")},
+    ),
+    "TANH": _plain(layers.Tanh),
+    "SIGMOID": _plain(layers.Sigmoid),
+    "SOFTMAX": _plain(layers.Softmax),
+    "BN": Kind(layers.BatchNorm2d, _make_batch_norm, needs=3),
+    "DROPOUT": Kind(
+        layers.Dropout,
+        _make_dropout,
+        lambda layer: [number(layer.p)],
+        {"number": (REAL, "a probability such as 0.5")},
+    ),
+    "FLATTEN": _plain(layers.Flatten),
 }
