@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
+from fastconv import layers
 from fastconv.analysis import Facts, ReceptiveField, facts
 from fastconv.layers import (
     AvgPool2d,
@@ -24,11 +25,13 @@ from fastconv.layers import (
     Layer,
     LeakyReLU,
     Linear,
+    LocallyConnected2d,
     LocalResponseNorm,
     LPPool2d,
     MaxPool2d,
     PReLU,
     ReLU,
+    ReLU6,
     Residual,
     Sequential,
     Sigmoid,
@@ -319,6 +322,8 @@ def small_net(rng=0):
         BatchNorm2d(6),
         ReLU(),
         PReLU(6),
+        ReLU6(),
+        LocallyConnected2d(2, 6, 6, 1, rng=rng),
         LocalResponseNorm(3),
         Flatten(),
         Dropout(0.5, rng=rng),
@@ -453,6 +458,26 @@ def test_table_without_rich(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     with pytest.raises(ImportError, match=r"pip install 'fastconv\[cli\]'"):
         found.table()
+
+
+def test_every_layer_is_known():
+    from fastconv.analysis import walk
+
+    for name in layers.__all__:
+        kind = getattr(layers, name)
+        known = (facts.dispatch(kind), walk.visit.dispatch(kind))
+        unknown = (facts.dispatch(object), walk.visit.dispatch(object))
+        assert known != unknown or kind is Layer, name
+
+
+def test_locally_connected():
+    local = LocallyConnected2d(27, 3, 96, 11, stride=4, dtype=np.float64, rng=0)
+    row = last(local, (3, 27, 27))
+    shared = last(Conv2d(3, 96, 11, stride=4), (3, 27, 27))
+    assert row.parameters == row.unshared_parameters == shared.unshared_parameters == 25 * 34_944
+    assert row.multiply_adds == shared.multiply_adds
+    assert row.receptive_field == shared.receptive_field
+    assert row.detail == shared.detail == "96, 11x11, s4"
 
 
 class Double(Layer):

@@ -110,6 +110,19 @@ def _(layer: layers.ConvTranspose2d, x_shape, y_shape):
 
 
 @facts.register
+def _(layer: layers.LocallyConnected2d, x_shape, y_shape):
+    w = layer.params["weight"]
+    g = _geometry.conv_geometry(x_shape, w.shape[2:], **layer.options)
+    return Facts(
+        detail=_text(g.OC, g),
+        multiply_adds=prod(y_shape) * prod(w.shape[3:]),
+        window=_window(g),
+        cells=g.out_size,
+        keeps_input=True,
+    )
+
+
+@facts.register
 def _(layer: layers.Linear, x_shape, y_shape):
     OUT, IN = layer.params["weight"].shape
     return Facts(
@@ -144,6 +157,7 @@ def _(layer, x_shape, y_shape):
 
 
 @facts.register(layers.ReLU)
+@facts.register(layers.ReLU6)
 @facts.register(layers.Sigmoid)
 @facts.register(layers.Tanh)
 def _(layer, x_shape, y_shape):
