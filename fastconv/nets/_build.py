@@ -395,3 +395,8 @@ def check_fit(layer, shape):
         conv_output_size(
             size, kernel, stride=stride, padding=padding, dilation=dilation, fit="strict"
         )
+
+
+def row(pattern, **arguments):
+    """The layers that `build` makes, as a plain `Sequential`: a part of a larger net."""
+    return Sequential(*build(pattern, **arguments))
