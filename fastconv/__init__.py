@@ -35,8 +35,21 @@ from fastconv._tune import TunedConv, TuneResult, tune, tune_clear, tune_conv2d
 from fastconv.functional import *  # noqa: F403
 from fastconv.functional import __all__ as _functional
 
+# behind the functions, which the layers are made of
+from fastconv.analysis import (  # isort: skip
+    Profile,
+    ReceptiveField,
+    Summary,
+    profile,
+    receptive_field,
+    summary,
+)
+
 __all__ = [
     "ConvPlan",
+    "Profile",
+    "ReceptiveField",
+    "Summary",
     "TuneResult",
     "TunedConv",
     "__version__",
@@ -47,11 +60,14 @@ __all__ = [
     "isa",
     "plan_conv2d",
     "pool_output_size",
+    "profile",
+    "receptive_field",
     "register_with_threadpoolctl",
     "release_memory",
     "same_padding",
     "set_num_threads",
     "show_config",
+    "summary",
     "threads",
     "tune",
     "tune_clear",

@@ -1,4 +1,4 @@
-"""The ``fastconv`` command: what it runs on, how fast it is, and a demonstration.
+"""The ``fastconv`` command: what it runs on, how fast it is, nets in numbers, a demonstration.
 
 Modules of a command are imported when that command is asked for.
 """
@@ -13,6 +13,11 @@ from collections.abc import Sequence
 COMMANDS = {
     "info": ("fastconv.bench.info", "show the processor, the kernels, the threads and the build"),
     "bench": ("fastconv.bench.command", "verify and time every algorithm, layer by layer"),
+    "summary": (
+        "fastconv.analysis.summary_command",
+        "show what a net is and costs, layer by layer",
+    ),
+    "profile": ("fastconv.analysis.profile_command", "time every layer of a net while it runs"),
     "demo": ("fastconv.demo", "train a small ConvNet on real handwritten digits"),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

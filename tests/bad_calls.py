@@ -10,6 +10,7 @@ X = np.ones((2, 4, 7, 9), np.float32)
 W = np.ones((6, 4, 3, 3), np.float32)
 B = np.ones(6, np.float32)
 Y = np.ones((2, 6, 5, 7), np.float32)
+V = np.ones(4, np.float32)
 WT = np.ones((4, 6, 3, 3), np.float32)
 YT = np.ones((2, 6, 9, 11), np.float32)
 POOLED = np.ones((2, 4, 3, 4), np.float32)
@@ -55,6 +56,8 @@ def _dtypes():
         "avg_pool2d_backward": {"dy": POOLED, "x_shape": X.shape, "kernel_size": 2},
         "lp_pool2d": {"x": X, "norm_type": 2, "kernel_size": 2},
         "lp_pool2d_backward": {"dy": POOLED, "x": X, "y": POOLED, "norm_type": 2, "kernel_size": 2},
+        "batch_norm": {"x": X, "weight": V, "bias": V, "running_mean": V, "running_var": V},
+        "batch_norm_backward": {"dy": X, "x": X, "weight": V, "mean": V, "var": V},
         "global_avg_pool2d": {"x": X},
         "global_avg_pool2d_backward": {"dy": X[:, :, :1, :1], "x_shape": X.shape},
         "global_max_pool2d": {"x": X},
@@ -247,6 +250,39 @@ _SHAPES = [
     ],
     ("lp_pool_backward-y", lambda F: F.lp_pool2d_backward(POOLED, X, Y, 2, 2), r"y has shape"),
     ("lp_pool_backward-dy", lambda F: F.lp_pool2d_backward(Y, X, POOLED, 2, 2), r"dy has shape"),
+    ("batch_norm-rank", lambda F: F.batch_norm(X[0], training=True), "4 dimensions, got x of"),
+    (
+        "batch_norm-weight",
+        lambda F: F.batch_norm(X, B, training=True),
+        r"batch_norm: weight has shape \(6,\), but x of shape \(2, 4, 7, 9\) calls for \(4,\)",
+    ),
+    ("batch_norm-statistics", lambda F: F.batch_norm(X), "evaluation needs running_mean and"),
+    (
+        "batch_norm-one",
+        lambda F: F.batch_norm(X[:1, :, :1, :1], training=True),
+        r"\(1, 4, 1, 1\) has one number a channel",
+    ),
+    (
+        "batch_norm-read-only",
+        lambda F: F.batch_norm(X, None, None, _read_only(V), training=True),
+        "running_mean is read-only",
+    ),
+    ("batch_norm-eps", lambda F: F.batch_norm(X, training=True, eps=-1), "eps must be finite"),
+    (
+        "batch_norm-momentum",
+        lambda F: F.batch_norm(X, training=True, momentum=1.5),
+        "momentum must be from 0 to 1",
+    ),
+    (
+        "batch_norm-activation",
+        lambda F: F.batch_norm(X, training=True, activation="tanh"),
+        "activation must be None or 'relu'",
+    ),
+    (
+        "batch_norm_backward-dy",
+        lambda F: F.batch_norm_backward(X[:1], X, None, V, V),
+        r"dy has shape \(1, 4, 7, 9\)",
+    ),
     ("global_avg-rank", lambda F: F.global_avg_pool2d(X[0]), "4 dimensions, got x of shape"),
     ("global_avg-dy", lambda F: F.global_avg_pool2d_backward(POOLED, X.shape), "dy has shape"),
     ("global_max-dy", lambda F: F.global_max_pool2d_backward(POOLED, X), "dy has shape"),

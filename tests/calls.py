@@ -82,6 +82,20 @@ def _others(numbers):
             "x_shape": (2, 5, 7, 6),
             "kernel_size": 2,
         },
+        "batch_norm": {
+            "x": f(2, 3, 4, 5),
+            "weight": f(3),
+            "bias": f(3),
+            "running_mean": f(3),
+            "running_var": abs(f(3)) + 1,
+        },
+        "batch_norm_backward": {
+            "dy": f(2, 3, 4, 5),
+            "x": f(2, 3, 4, 5),
+            "weight": f(3),
+            "mean": f(3),
+            "var": abs(f(3)) + 1,
+        },
         "global_avg_pool2d": {"x": f(2, 3, 4, 4)},
         "global_avg_pool2d_backward": {"dy": f(2, 3, 1, 1), "x_shape": (2, 3, 4, 4)},
         "global_max_pool2d": {"x": f(2, 3, 4, 4)},
@@ -90,6 +104,28 @@ def _others(numbers):
         "linear_backward": {"dy": f(5, 3), "x": f(5, 6), "w": f(3, 6)},
         "relu": {"x": f(4, 5)},
         "relu_backward": {"dy": f(4, 5), "x_or_y": f(4, 5)},
+        "relu6": {"x": f(4, 5)},
+        "relu6_backward": {"dy": f(4, 5), "x_or_y": f(4, 5)},
+        "leaky_relu": {"x": f(4, 5), "negative_slope": 0.25},
+        "leaky_relu_backward": {"dy": f(4, 5), "x": f(4, 5), "negative_slope": 0.25},
+        "prelu": {"x": f(4, 5), "w": f(5)},
+        "prelu_backward": {"dy": f(4, 5), "x": f(4, 5), "w": f(5)},
+        "sigmoid": {"x": f(4, 5)},
+        "sigmoid_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "tanh": {"x": f(4, 5)},
+        "tanh_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "softmax": {"x": f(4, 5)},
+        "softmax_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "dropout": {"x": f(4, 5), "rng": 1},
+        "dropout_backward": {"dy": f(4, 5), "kept": numbers.integers(2, 4, 5, dtype=bool)},
+        "local_response_norm": {"x": f(2, 5, 3, 4), "size": 3},
+        "local_response_norm_backward": {"dy": f(2, 5, 3, 4), "x": f(2, 5, 3, 4), "size": 3},
+        "local_conv2d": {"x": f(2, 3, 5, 4), "w": f(3, 3, 4, 3, 3, 2), "b": f(3, 3, 4)},
+        "local_conv2d_backward": {
+            "dy": f(2, 4, 3, 3),
+            "x": f(2, 3, 5, 4),
+            "w": f(3, 3, 4, 3, 3, 2),
+        },
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }
@@ -106,6 +142,9 @@ def valid_call(name, dtype, rng):
     family = next((f for start, f in families.items() if name.startswith(start)), _pool)
     return family(name, n, numbers)
 
+
+# Functions that take an x of any shape.
+OF_ANY_SHAPE = ("dropout", "leaky_relu", "prelu", "relu", "relu6", "sigmoid", "softmax", "tanh")
 
 # What `prepare_conv2d` returns is no array: test_prepare.py.
 FUNCTIONS = tuple(name for name in fastconv.functional.__all__ if name != "prepare_conv2d")

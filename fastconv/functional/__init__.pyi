@@ -27,6 +27,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -46,13 +48,21 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -63,11 +73,21 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]
 
 def avg_pool1d(
@@ -133,6 +153,48 @@ def avg_pool3d_backward(
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
+@overload
+def batch_norm(
+    x: NDArray[Real],
+    weight: NDArray[Real] | None = None,
+    bias: NDArray[Real] | None = None,
+    running_mean: NDArray[Real] | None = None,
+    running_var: NDArray[Real] | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    activation: Literal["relu"] | None = None,
+    return_statistics: Literal[False] = False,
+) -> NDArray[Real]: ...
+@overload
+def batch_norm(
+    x: NDArray[Real],
+    weight: NDArray[Real] | None = None,
+    bias: NDArray[Real] | None = None,
+    running_mean: NDArray[Real] | None = None,
+    running_var: NDArray[Real] | None = None,
+    *,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    activation: Literal["relu"] | None = None,
+    return_statistics: Literal[True],
+) -> tuple[NDArray[Real], NDArray[Real], NDArray[Real]]: ...
+def batch_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    weight: NDArray[Real] | None,
+    mean: NDArray[Real],
+    var: NDArray[Real],
+    *,
+    training: bool = True,
+    eps: float = 1e-5,
+    layout: Layout = "NCHW",
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
 def col2im(
     cols: NDArray[Real],
     x_shape: Sequence[int],
@@ -385,6 +447,17 @@ def conv_transpose3d_backward(
     layout: Layout3d = "NCDHW",
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def dropout(
+    x: NDArray[Real],
+    p: float = 0.5,
+    *,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[NDArray[Real], NDArray[np.bool_]]: ...
+def dropout_backward(
+    dy: NDArray[Real],
+    kept: NDArray[np.bool_],
+    p: float = 0.5,
+) -> NDArray[Real]: ...
 def global_avg_pool2d(
     x: NDArray[Real],
     *,
@@ -415,6 +488,15 @@ def im2col(
     padding: Padding = 0,
     dilation: Steps = 1,
 ) -> NDArray[Real]: ...
+def leaky_relu(
+    x: NDArray[Real],
+    negative_slope: float = 0.01,
+) -> NDArray[Real]: ...
+def leaky_relu_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    negative_slope: float = 0.01,
+) -> NDArray[Real]: ...
 def linear(
     x: NDArray[Real],
     w: NDArray[Real],
@@ -426,6 +508,46 @@ def linear_backward(
     w: NDArray[Real],
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def local_conv2d(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    b: NDArray[Real] | None = None,
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_conv2d_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
+def local_response_norm(
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_response_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
 def lp_pool2d(
     x: NDArray[Real],
     norm_type: float,
@@ -561,6 +683,20 @@ def max_pool_window_backward(
     ceil_mode: bool = False,
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
+def prelu(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def prelu_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    layout: Layout2d = "NCHW",
+    needs: Iterable[Literal["x", "w"]] = ("x", "w"),
+) -> tuple[NDArray[Real] | None, NDArray[Real] | None]: ...
 def prepare_conv2d(
     w: NDArray[Real],
     b: NDArray[Real] | None = None,
@@ -578,9 +714,34 @@ def prepare_conv2d(
 def relu(
     x: NDArray[Real],
 ) -> NDArray[Real]: ...
+def relu6(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def relu6_backward(
+    dy: NDArray[Real],
+    x_or_y: NDArray[Real],
+) -> NDArray[Real]: ...
 def relu_backward(
     dy: NDArray[Real],
     x_or_y: NDArray[Real],
+) -> NDArray[Real]: ...
+def sigmoid(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def sigmoid_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+) -> NDArray[Real]: ...
+def softmax(
+    x: NDArray[Real],
+    *,
+    axis: int = 1,
+) -> NDArray[Real]: ...
+def softmax_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+    *,
+    axis: int = 1,
 ) -> NDArray[Real]: ...
 def softmax_loss(
     scores: NDArray[Real],
@@ -591,3 +752,10 @@ def svm_loss(
     y: NDArray[np.integer[Any]],
     delta: float = 1.0,
 ) -> tuple[float, NDArray[Real]]: ...
+def tanh(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def tanh_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+) -> NDArray[Real]: ...

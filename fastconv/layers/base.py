@@ -34,6 +34,8 @@ class Layer:
         Trainable arrays. Optimizers update them in place.
     grads : dict of str to ndarray
         Gradients of the last `backward`, with the keys and shapes of `params`; zero before.
+    buffers : dict of str to ndarray
+        State that no optimizer trains, such as the running mean of `BatchNorm2d`.
     training : bool
         True in training mode. Matters to layers that act differently there, such as dropout.
     """
@@ -45,7 +47,12 @@ class Layer:
     def __init__(self, **params):
         self.params = {name: value for name, value in params.items() if value is not None}
         self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+        self.buffers = {}
         self.training = True
+
+    def children(self):
+        """The layers that this one is made of, by name: none, but for containers."""
+        return {}
 
     def forward(self, x):
         """Compute the output and keep what `backward` needs: references, not copies."""
@@ -80,6 +87,21 @@ class Layer:
         """
         return self._backward(dy, self._kept_by_forward(), need_dx)
 
+    def _forward_with_relu(self, x, relu):
+        """`forward` of this layer and of the ReLU behind it, which this one applies."""
+        y, self._kept = self._forward(x, relu=True)
+        relu._kept = y
+        return y
+
+    def _infer_with_relu(self, x, relu):
+        self._kept = relu._kept = None
+        return self._infer(x, relu=True)
+
+    def _backward_with_relu(self, dy, relu):
+        """`backward` of this layer and of the ReLU before it, whose work this one does."""
+        relu._kept_by_forward()
+        return self._backward(dy, self._kept_by_forward(), need_dx=True, relu=True)
+
     def _kept_by_forward(self):
         if self._kept is None:
             raise RuntimeError(
@@ -96,6 +118,8 @@ class Layer:
     def train(self, mode=True):
         """Switch to training mode (or, with False, to evaluation mode); returns the layer."""
         self.training = bool(mode)
+        for child in self.children().values():
+            child.train(mode)
         return self
 
     def eval(self):
@@ -103,42 +127,49 @@ class Layer:
         return self.train(False)
 
     def state_dict(self):
-        """Copies of all parameters by name, with PyTorch's names and shapes."""
-        return {name: value.copy() for name, value in self.params.items()}
+        """Copies of all parameters and buffers by name, with PyTorch's names and shapes."""
+        return {name: value.copy() for name, value in self._state().items()}
+
+    def _state(self):
+        return {**self.params, **self.buffers}
 
     def load_state_dict(self, state):
-        """Set all parameters from a dict of arrays; nothing changes unless all of them fit.
+        """Set all parameters and buffers from a dict of arrays, or, if any does not fit, none.
 
         Parameters
         ----------
         state : mapping of str to array_like
             As `state_dict` returns it: from this library, from ``numpy.load`` of an .npz file, or
             from a PyTorch module of the same structure. Values are copied, and converted to the
-            layer's dtype.
+            layer's dtype. A count "num_batches_tracked" may be missing, as it is from old files.
 
         Raises
         ------
         ValueError
             Lists every missing key, unexpected key and wrong shape.
         """
-        params = self.params
-        arrays = {name: np.asarray(state[name]) for name in params if name in state}
-        problems = [f'missing key "{name}"' for name in params if name not in state]
-        problems += [f'unexpected key "{name}"' for name in state if name not in params]
+        own = self._state()
+        arrays = {name: np.asarray(state[name]) for name in own if name in state}
+        problems = [
+            f'missing key "{name}"'
+            for name in own
+            if name not in state and name.rpartition(".")[2] != "num_batches_tracked"
+        ]
+        problems += [f'unexpected key "{name}"' for name in state if name not in own]
         problems += [
-            f'"{name}" has shape {value.shape}, expected {params[name].shape}'
+            f'"{name}" has shape {value.shape}, expected {own[name].shape}'
             for name, value in arrays.items()
-            if value.shape != params[name].shape
+            if value.shape != own[name].shape
         ]
         problems += [
-            f'"{name}" has dtype {value.dtype}, expected {params[name].dtype}'
+            f'"{name}" has dtype {value.dtype}, expected {own[name].dtype}'
             for name, value in arrays.items()
-            if not np.can_cast(value.dtype, params[name].dtype, "same_kind")
+            if not np.can_cast(value.dtype, own[name].dtype, "same_kind")
         ]
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: " + "; ".join(problems))
         for name, value in arrays.items():
-            np.copyto(params[name], value, casting="same_kind")
+            np.copyto(own[name], value, casting="same_kind")
 
     def __repr__(self):
         return f"{type(self).__name__}({self._repr_arguments()})"
@@ -171,12 +202,18 @@ def he_normal(shape, fan_in, dtype, rng):
     ----------
     K. He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype={dtype}, expected float32 or float64")
+    dtype = check_dtype(dtype)
     weight = np.random.default_rng(rng).standard_normal(shape, dtype)
     weight *= np.sqrt(2 / fan_in, dtype=dtype)
     return weight
+
+
+def check_dtype(dtype):
+    """Return the dtype of parameters, float32 or float64; refuse any other."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype={dtype}, expected float32 or float64")
+    return dtype
 
 
 def any_images(C, layout):

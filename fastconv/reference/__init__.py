@@ -19,8 +19,20 @@ output, S* strides, P* paddings, D* dilations; d<name> is the gradient of the lo
 """
 
 from fastconv.reference.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    prelu,
+    prelu_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
 )
 from fastconv.reference.avg_pool import (
     avg_pool1d,
@@ -29,6 +41,10 @@ from fastconv.reference.avg_pool import (
     avg_pool2d_backward,
     avg_pool3d,
     avg_pool3d_backward,
+)
+from fastconv.reference.batch_norm import (
+    batch_norm,
+    batch_norm_backward,
 )
 from fastconv.reference.columns import (
     col2im,
@@ -56,6 +72,10 @@ from fastconv.reference.conv_transpose import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from fastconv.reference.dropout import (
+    dropout,
+    dropout_backward,
+)
 from fastconv.reference.fully_connected import (
     linear,
     linear_backward,
@@ -65,6 +85,14 @@ from fastconv.reference.global_pool import (
     global_avg_pool2d_backward,
     global_max_pool2d,
     global_max_pool2d_backward,
+)
+from fastconv.reference.local_conv import (
+    local_conv2d,
+    local_conv2d_backward,
+)
+from fastconv.reference.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
 )
 from fastconv.reference.loss import (
     softmax_loss,
@@ -95,6 +123,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -114,13 +144,21 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -131,9 +169,19 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]

@@ -1,0 +1,234 @@
+"""Batch normalization and its gradient."""
+
+import numpy as np
+
+from fastconv import _checks, _norm
+
+
+def batch_norm(
+    x,
+    weight=None,
+    bias=None,
+    running_mean=None,
+    running_var=None,
+    *,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    layout="NCHW",
+    activation=None,
+    return_statistics=False,
+):
+    """Batch normalization: each channel gets mean 0 and variance 1, then a scale and a shift.
+
+    ::
+
+        y[n, c] = (x[n, c] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]
+
+    In training, mean and variance are those of the channel's N * H * W numbers (divided by their
+    count), and the running statistics move towards them: ``running = (1 - momentum) * running +
+    momentum * batch``, with the unbiased variance (divided by the count less one). In evaluation
+    mean and variance are the running ones.
+
+    Parameters
+    ----------
+    x : ndarray, (N, C, H, W), or (N, H, W, C) with layout="NHWC"
+        Images, float32 or float64, of any strides; it is only read.
+    weight, bias : ndarray, (C,), optional
+        Scale and shift, gamma and beta of the paper; 1 and 0 if left out.
+    running_mean, running_var : ndarray, (C,), optional
+        The statistics for evaluation, which needs both. In training they are updated in place,
+        after everything has been checked; an empty batch leaves them as they are.
+    training : bool, optional
+        Whether to take the statistics from the batch.
+    momentum : float, optional
+        Share of the batch in the new running statistics, from 0 to 1.
+    eps : float, optional
+        Keeps the division finite where a channel hardly varies.
+    layout : {"NCHW", "NHWC"}, optional
+        Order of the axes of x and y; those of 1-D and 3-D images work, too.
+    activation : {None, "relu"}, optional
+        Applied to the result in the same pass over memory.
+    return_statistics : bool, optional
+        Whether to return mean and variance as well; `batch_norm_backward` needs them.
+
+    Returns
+    -------
+    y : ndarray of x's shape
+    mean, var : ndarray, (C,)
+        Only with `return_statistics`: what was subtracted, and the variance it was divided by.
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are not float32 or float64.
+    ValueError
+        If shapes do not suit each other, if evaluation lacks running statistics, or if training
+        has a single number a channel, whose variance means nothing.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch Normalization", ICML 2015; CS231n, "Neural Networks Part 2",
+    section "Batch Normalization".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.array([[1.0, 10.0], [3.0, 30.0]]).reshape(2, 2, 1, 1)
+    >>> fastconv.batch_norm(x, training=True, eps=0)[:, :, 0, 0]
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+    op = "batch_norm"
+    count = _norm.check_arrays(
+        op,
+        x,
+        layout,
+        eps,
+        weight=weight,
+        bias=bias,
+        running_mean=running_mean,
+        running_var=running_var,
+    )
+    _checks.check_activation(op, activation)
+    x = np.asarray(x, order="C")
+    if training:
+        momentum = _norm.check_training(op, count, x.shape, momentum, running_mean, running_var)
+        mean, var = _statistics(x, layout)
+        if count:
+            _update(running_mean, mean, momentum)
+            _update(running_var, var * (count / (count - 1)), momentum)
+    else:
+        _norm.check_evaluation(op, running_mean, running_var)
+        mean, var = np.asarray(running_mean), np.asarray(running_var)
+    y = _normalize(x, weight, bias, mean, var, eps, layout, activation is not None)
+    return (y, mean, var) if return_statistics else y
+
+
+def batch_norm_backward(
+    dy,
+    x,
+    weight,
+    mean,
+    var,
+    *,
+    training=True,
+    eps=1e-5,
+    layout="NCHW",
+    needs=("x", "w", "b"),
+):
+    """Gradients of `batch_norm`.
+
+    With z = (x - mean) / sqrt(var + eps) and sums over the numbers of a channel::
+
+        db = sum(dy)
+        dw = sum(dy * z)
+        dx = weight / sqrt(var + eps) * (dy - db / count - z * dw / count)
+
+    The last two terms are the paths through mean and variance; in evaluation those are constants,
+    and the terms are not there.
+
+    Parameters
+    ----------
+    dy : ndarray of x's shape
+        Gradient of the loss for the output (in front of an activation).
+    x : ndarray
+        Input of `batch_norm`.
+    weight : ndarray, (C,), or None
+        The scale; None means 1.
+    mean, var : ndarray, (C,)
+        As `batch_norm` returned them.
+    training : bool, optional
+        Whether mean and var were those of x.
+    eps, layout
+        As in `batch_norm`.
+    needs : iterable of {"x", "w", "b"}, optional
+        The gradients to compute.
+
+    Returns
+    -------
+    (dx, dweight, dbias)
+        None for what is not in `needs`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> x = np.arange(4.0).reshape(1, 1, 2, 2)
+    >>> y, mean, var = fastconv.batch_norm(x, training=True, return_statistics=True)
+    >>> dx, dweight, dbias = fastconv.batch_norm_backward(np.ones_like(x), x, None, mean, var)
+    >>> dx[0, 0], dweight, dbias  # a number added to all of x changes nothing
+    (array([[0., 0.],
+           [0., 0.]]), array([0.]), array([4.]))
+    """
+    op = "batch_norm_backward"
+    _norm.check_arrays(
+        op, x, layout, eps, dy=dy, weight=weight, required=("mean", "var"), mean=mean, var=var
+    )
+    needs = _checks.check_needs(op, needs)
+    dy, x = np.asarray(dy, order="C"), np.asarray(x, order="C")
+    weight = None if weight is None else np.asarray(weight)
+    mean, var = np.asarray(mean), np.asarray(var)
+    dweight, dbias = _sums(dy, x, mean, var, eps, layout)
+    dx = None
+    if "x" in needs:
+        dx = _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training)
+    return dx, dweight if "w" in needs else None, dbias if "b" in needs else None
+
+
+def _update(running, batch, momentum):
+    if running is not None:
+        running += momentum * (batch - running)
+
+
+def _statistics(x, layout):
+    axes = _summed(x, layout)
+    if x.size == 0:
+        zeros = np.zeros(x.shape[_channel_axis(layout)], x.dtype)
+        return zeros, zeros.copy()
+    mean = x.mean(axes, np.float64)
+    var = x.var(axes, np.float64)
+    return mean.astype(x.dtype), var.astype(x.dtype)
+
+
+def _normalize(x, weight, bias, mean, var, eps, layout, relu):
+    shape = _column(x, layout)
+    scale = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
+    if weight is not None:
+        scale *= np.asarray(weight)
+    y = (x - mean.reshape(shape)) * scale.reshape(shape)
+    if bias is not None:
+        y += np.asarray(bias).reshape(shape)
+    return np.maximum(y, 0) if relu else y
+
+
+def _sums(dy, x, mean, var, eps, layout):
+    axes, shape = _summed(x, layout), _column(x, layout)
+    z = (x - mean.reshape(shape)).astype(np.float64) / np.sqrt(var + eps).reshape(shape)
+    return (dy * z).sum(axes).astype(x.dtype), dy.sum(axes, np.float64).astype(x.dtype)
+
+
+def _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training):
+    shape = _column(x, layout)
+    scale = (1 / np.sqrt(var + eps)).reshape(shape)
+    dx = dy
+    if training and x.size:
+        count = x.size // mean.size
+        z = (x - mean.reshape(shape)) * scale
+        dx = dy - dbias.reshape(shape) / count - z * (dweight.reshape(shape) / count)
+    dx = dx * scale
+    return dx if weight is None else dx * weight.reshape(shape)
+
+
+def _channel_axis(layout):
+    return -1 if layout.endswith("C") else 1
+
+
+def _summed(x, layout):
+    channel = _channel_axis(layout) % x.ndim
+    return tuple(axis for axis in range(x.ndim) if axis != channel)
+
+
+def _column(x, layout):
+    return (-1,) if layout.endswith("C") else (-1,) + (1,) * (x.ndim - 2)
