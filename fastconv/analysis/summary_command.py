@@ -13,7 +13,7 @@ DESCRIPTION = (
     "Show a net layer by layer: volumes, parameters, multiply-adds, memory and receptive fields.\n"
     "Nothing is computed; see fastconv.summary for how things are counted."
 )
-COLUMNS = """\
+COLUMNS = """
 columns  unshared: parameters if every place had its own; mult-adds: products with weights;
          forward: bytes of the volume that the layer makes; training: bytes it keeps for backward;
          sees, stride, pad: size, step and padding of the receptive field of one output, in pixels
