@@ -7,6 +7,7 @@ import textwrap
 
 import numpy as np
 
+from fastconv.analysis.table import shape_text
 from fastconv.bench.command import positive
 
 EPILOG = """\
@@ -99,10 +100,10 @@ def _built(args, make, *arguments, **options):
         args.error(f"not enough memory for the parameters of {args.net}")
 
 
-def said(error: Exception) -> str:
-    """An error in one line, with its first note: the layer that it is about."""
+def said(error: Exception, shape: tuple[int, ...]) -> str:
+    """An error in one line, with the images and the first note: the layer that it is about."""
     notes = getattr(error, "__notes__", ())
-    return f"{error} ({notes[0]})" if notes else str(error)
+    return f"images of {shape_text(shape)}: {error}" + (f" ({notes[0]})" if notes else "")
 
 
 def _wrapped(names):

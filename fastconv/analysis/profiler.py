@@ -239,7 +239,8 @@ def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
         Run ``forward`` in training mode and ``backward``, without the gradient of the images,
         instead of inference. Gradients, modes and buffers are put back afterwards.
     seconds : float, optional
-        How long to measure, from five rounds to a thousand. A round runs the net twice, once watched.
+        How long to measure: five rounds at least, a thousand at most. In a round the net runs
+        twice, once of it watched.
     title : str, optional
         What to call the net; by default its class.
 

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = summary(net, shape, batch=args.batch)
     except (ValueError, TypeError) as error:
-        args.error(f"images of {table.shape_text(shape)}: {chosen_net.said(error)}")
+        args.error(chosen_net.said(error, shape))
     if args.json:
         print(found.to_json())
     else:
