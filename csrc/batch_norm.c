@@ -114,7 +114,9 @@ static void each_block(const norm_job *job, const region *r, fc_norm_block block
                        block_use use, pair *found, double *count) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize;
     const ptrdiff_t cols = block.per_column ? r->cols : FC_MIN(r->cols, (ptrdiff_t)BLOCK);
-    const ptrdiff_t rows = FC_MAX(1, BLOCK / FC_MAX(1, cols));
+    /* Many columns: rows enough that their sums are worth being merged. */
+    const ptrdiff_t least = block.per_column ? 32 : 1;
+    const ptrdiff_t rows = FC_MAX(least, BLOCK / FC_MAX(1, cols));
     for (ptrdiff_t top = 0; top < r->rows; top += rows)
         for (ptrdiff_t left = 0; left < r->cols; left += cols) {
             const ptrdiff_t at = (r->origin + top * r->row + left) * itemsize;
