@@ -5,6 +5,8 @@ value the caller needs. They sit on the path of every call, so the good case com
 cheap; the reasons for a refusal are worked out after it is certain.
 """
 
+import operator
+
 import numpy as np
 
 FLOAT32 = np.dtype(np.float32)
@@ -229,3 +231,52 @@ def check_norm_type(op, norm_type):
     if not 1 <= p < float("inf"):
         raise ValueError(f"{op}: norm_type must be finite and at least 1, got {norm_type!r}")
     return p
+
+
+def check_probability(op, name, value):
+    """Return a number from 0 to 1 as a float."""
+    p = check_number(op, name, value)
+    if not 0 <= p <= 1:
+        raise ValueError(f"{op}: {name} must be a probability, from 0 to 1, got {value!r}")
+    return p
+
+
+def check_same_shape(op, name, array, other, like):
+    """Refuse an array unless it has the shape of another one, whose name is `other`."""
+    check_shape(op, name, array.shape, like.shape, f"{other} of shape {like.shape}")
+
+
+def check_axis(op, axis, ndim, shape):
+    """Return an axis of an array of that shape, counted from the front."""
+    try:
+        number = operator.index(axis)
+    except TypeError:
+        number = None
+    if number is None or isinstance(axis, bool):
+        raise TypeError(f"{op}: axis must be an integer, got {axis!r}")
+    if not -ndim <= number < ndim:
+        raise ValueError(f"{op}: axis={axis} is no axis of x of shape {shape}")
+    return number % ndim
+
+
+def check_slopes(op, x, w, layout):
+    """Refuse the slopes of `prelu` unless there is one, or one for each channel; return the axis
+    of the channels."""
+    if layout not in ("NCHW", "NHWC"):
+        raise ValueError(f"{op}: layout must be 'NCHW' or 'NHWC', got {layout!r}")
+    axis = x.ndim - 1 if layout == "NHWC" else 1
+    channels = x.shape[axis] if 0 < axis < x.ndim else 1
+    if w.shape not in ((1,), (channels,)):
+        raise ValueError(
+            f"{op}: w has shape {w.shape}, but x of shape {x.shape} with layout {layout} calls for "
+            f"(1,) or ({channels},)"
+        )
+    return axis if 0 < axis < x.ndim else 0
+
+
+def check_mask(op, name, mask, like):
+    """Refuse anything but an array of bool of the shape of dy."""
+    _check_is_array(op, name, mask, "np.asarray(..., dtype=bool)")
+    if mask.dtype != bool:
+        raise TypeError(f"{op}: {name} must have dtype bool, got {mask.dtype}")
+    check_shape(op, name, mask.shape, like.shape, f"dy of shape {like.shape}")

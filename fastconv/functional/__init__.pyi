@@ -48,11 +48,15 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "lp_pool2d",
@@ -65,11 +69,21 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]
 
 def avg_pool1d(
@@ -429,6 +443,17 @@ def conv_transpose3d_backward(
     layout: Layout3d = "NCDHW",
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def dropout(
+    x: NDArray[Real],
+    p: float = 0.5,
+    *,
+    rng: int | np.random.Generator | None = None,
+) -> tuple[NDArray[Real], NDArray[np.bool_]]: ...
+def dropout_backward(
+    dy: NDArray[Real],
+    kept: NDArray[np.bool_],
+    p: float = 0.5,
+) -> NDArray[Real]: ...
 def global_avg_pool2d(
     x: NDArray[Real],
     *,
@@ -458,6 +483,15 @@ def im2col(
     stride: Steps = 1,
     padding: Padding = 0,
     dilation: Steps = 1,
+) -> NDArray[Real]: ...
+def leaky_relu(
+    x: NDArray[Real],
+    negative_slope: float = 0.01,
+) -> NDArray[Real]: ...
+def leaky_relu_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    negative_slope: float = 0.01,
 ) -> NDArray[Real]: ...
 def linear(
     x: NDArray[Real],
@@ -605,6 +639,20 @@ def max_pool_window_backward(
     ceil_mode: bool = False,
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
+def prelu(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def prelu_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    layout: Layout2d = "NCHW",
+    needs: Iterable[Literal["x", "w"]] = ("x", "w"),
+) -> tuple[NDArray[Real] | None, NDArray[Real] | None]: ...
 def prepare_conv2d(
     w: NDArray[Real],
     b: NDArray[Real] | None = None,
@@ -622,9 +670,34 @@ def prepare_conv2d(
 def relu(
     x: NDArray[Real],
 ) -> NDArray[Real]: ...
+def relu6(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def relu6_backward(
+    dy: NDArray[Real],
+    x_or_y: NDArray[Real],
+) -> NDArray[Real]: ...
 def relu_backward(
     dy: NDArray[Real],
     x_or_y: NDArray[Real],
+) -> NDArray[Real]: ...
+def sigmoid(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def sigmoid_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+) -> NDArray[Real]: ...
+def softmax(
+    x: NDArray[Real],
+    *,
+    axis: int = 1,
+) -> NDArray[Real]: ...
+def softmax_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+    *,
+    axis: int = 1,
 ) -> NDArray[Real]: ...
 def softmax_loss(
     scores: NDArray[Real],
@@ -635,3 +708,10 @@ def svm_loss(
     y: NDArray[np.integer[Any]],
     delta: float = 1.0,
 ) -> tuple[float, NDArray[Real]]: ...
+def tanh(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def tanh_backward(
+    dy: NDArray[Real],
+    y: NDArray[Real],
+) -> NDArray[Real]: ...

@@ -5,10 +5,11 @@ A layer has ``forward(x)``, which keeps what ``backward(dy)`` needs, ``params`` 
 are those of ``torch.nn``.
 """
 
-from fastconv.layers.activation import ReLU
+from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from fastconv.layers.base import Layer
 from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
+from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
 from fastconv.layers.normalization import BatchNorm2d
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
@@ -19,13 +20,20 @@ __all__ = [
     "Concat",
     "Conv2d",
     "ConvTranspose2d",
+    "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
     "LPPool2d",
     "Layer",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
+    "PReLU",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
 ]

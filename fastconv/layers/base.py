@@ -202,12 +202,18 @@ def he_normal(shape, fan_in, dtype, rng):
     ----------
     K. He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype={dtype}, expected float32 or float64")
+    dtype = check_dtype(dtype)
     weight = np.random.default_rng(rng).standard_normal(shape, dtype)
     weight *= np.sqrt(2 / fan_in, dtype=dtype)
     return weight
+
+
+def check_dtype(dtype):
+    """Return the dtype of parameters, float32 or float64; refuse any other."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype={dtype}, expected float32 or float64")
+    return dtype
 
 
 def any_images(C, layout):

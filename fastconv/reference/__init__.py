@@ -19,8 +19,20 @@ output, S* strides, P* paddings, D* dilations; d<name> is the gradient of the lo
 """
 
 from fastconv.reference.activation import (
+    leaky_relu,
+    leaky_relu_backward,
+    prelu,
+    prelu_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
 )
 from fastconv.reference.avg_pool import (
     avg_pool1d,
@@ -59,6 +71,10 @@ from fastconv.reference.conv_transpose import (
     conv_transpose2d_backward,
     conv_transpose3d,
     conv_transpose3d_backward,
+)
+from fastconv.reference.dropout import (
+    dropout,
+    dropout_backward,
 )
 from fastconv.reference.fully_connected import (
     linear,
@@ -120,11 +136,15 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "dropout",
+    "dropout_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_backward",
     "linear",
     "linear_backward",
     "lp_pool2d",
@@ -137,9 +157,19 @@ __all__ = [
     "max_pool3d_backward",
     "max_pool_window",
     "max_pool_window_backward",
+    "prelu",
+    "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
     "softmax_loss",
     "svm_loss",
+    "tanh",
+    "tanh_backward",
 ]
