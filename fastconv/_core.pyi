@@ -55,6 +55,29 @@ def im2col(g: Conv, x: Floats) -> Floats: ...
 def col2im(g: Conv, cols: Floats) -> Floats: ...
 def relu(x: Floats) -> Floats: ...
 def relu_grad(dy: Floats, x: Floats, out: Floats | None = None) -> Floats: ...
+def add(a: Floats, b: Floats, relu: bool = False, out: Floats | None = None) -> Floats: ...
+def batch_norm(
+    x: Floats,
+    weight: Floats | None,
+    bias: Floats | None,
+    mean: Floats,
+    var: Floats,
+    training: bool,
+    eps: float,
+    channels_last: bool,
+    relu: bool,
+) -> Floats: ...
+def batch_norm_grad(
+    dy: Floats,
+    x: Floats,
+    weight: Floats | None,
+    mean: Floats,
+    var: Floats,
+    training: bool,
+    eps: float,
+    channels_last: bool,
+    need_dx: bool,
+) -> tuple[Floats | None, Floats, Floats]: ...
 def conv_plan(g: Conv, dtype: DTypeLike) -> dict[str, Any]: ...
 
 class PreparedConv:

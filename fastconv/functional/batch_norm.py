@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastconv import _checks, _norm
+from fastconv import _checks, _core, _norm
 
 
 def batch_norm(
@@ -92,17 +92,19 @@ def batch_norm(
         running_var=running_var,
     )
     _checks.check_activation(op, activation)
-    x = np.asarray(x, order="C")
+    x, weight, bias = _dense(x), _dense(weight), _dense(bias)
+    channels_last = layout.endswith("C")
     if training:
         momentum = _norm.check_training(op, count, x.shape, momentum, running_mean, running_var)
-        mean, var = _statistics(x, layout)
-        if count:
-            _update(running_mean, mean, momentum)
-            _update(running_var, var * (count / (count - 1)), momentum)
+        mean, var = np.empty((2, x.shape[-1 if channels_last else 1]), x.dtype)
     else:
         _norm.check_evaluation(op, running_mean, running_var)
-        mean, var = np.asarray(running_mean), np.asarray(running_var)
-    y = _normalize(x, weight, bias, mean, var, eps, layout, activation is not None)
+        mean, var = _dense(running_mean), _dense(running_var)
+    relu = activation is not None
+    y = _core.batch_norm(x, weight, bias, mean, var, bool(training), eps, channels_last, relu)
+    if training and count:
+        _update(running_mean, mean, momentum)
+        _update(running_var, var * (count / (count - 1)), momentum)
     return (y, mean, var) if return_statistics else y
 
 
@@ -167,13 +169,11 @@ def batch_norm_backward(
         op, x, layout, eps, dy=dy, weight=weight, required=("mean", "var"), mean=mean, var=var
     )
     needs = _checks.check_needs(op, needs)
-    dy, x = np.asarray(dy, order="C"), np.asarray(x, order="C")
-    weight = None if weight is None else np.asarray(weight)
-    mean, var = np.asarray(mean), np.asarray(var)
-    dweight, dbias = _sums(dy, x, mean, var, eps, layout)
-    dx = None
-    if "x" in needs:
-        dx = _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training)
+    arrays = map(_dense, (dy, x, weight, mean, var))
+    channels_last, need_dx = layout.endswith("C"), "x" in needs
+    if not needs:
+        return None, None, None
+    dx, dweight, dbias = _core.batch_norm_grad(*arrays, bool(training), eps, channels_last, need_dx)
     return dx, dweight if "w" in needs else None, dbias if "b" in needs else None
 
 
@@ -182,53 +182,6 @@ def _update(running, batch, momentum):
         running += momentum * (batch - running)
 
 
-def _statistics(x, layout):
-    axes = _summed(x, layout)
-    if x.size == 0:
-        zeros = np.zeros(x.shape[_channel_axis(layout)], x.dtype)
-        return zeros, zeros.copy()
-    mean = x.mean(axes, np.float64)
-    var = x.var(axes, np.float64)
-    return mean.astype(x.dtype), var.astype(x.dtype)
-
-
-def _normalize(x, weight, bias, mean, var, eps, layout, relu):
-    shape = _column(x, layout)
-    scale = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
-    if weight is not None:
-        scale *= np.asarray(weight)
-    y = (x - mean.reshape(shape)) * scale.reshape(shape)
-    if bias is not None:
-        y += np.asarray(bias).reshape(shape)
-    return np.maximum(y, 0) if relu else y
-
-
-def _sums(dy, x, mean, var, eps, layout):
-    axes, shape = _summed(x, layout), _column(x, layout)
-    z = (x - mean.reshape(shape)).astype(np.float64) / np.sqrt(var + eps).reshape(shape)
-    return (dy * z).sum(axes).astype(x.dtype), dy.sum(axes, np.float64).astype(x.dtype)
-
-
-def _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training):
-    shape = _column(x, layout)
-    scale = (1 / np.sqrt(var + eps)).reshape(shape)
-    dx = dy
-    if training and x.size:
-        count = x.size // mean.size
-        z = (x - mean.reshape(shape)) * scale
-        dx = dy - dbias.reshape(shape) / count - z * (dweight.reshape(shape) / count)
-    dx = dx * scale
-    return dx if weight is None else dx * weight.reshape(shape)
-
-
-def _channel_axis(layout):
-    return -1 if layout.endswith("C") else 1
-
-
-def _summed(x, layout):
-    channel = _channel_axis(layout) % x.ndim
-    return tuple(axis for axis in range(x.ndim) if axis != channel)
-
-
-def _column(x, layout):
-    return (-1,) if layout.endswith("C") else (-1,) + (1,) * (x.ndim - 2)
+def _dense(array):
+    """The array itself, or a copy in C order that C may read; None stays None."""
+    return None if array is None else np.require(array, requirements=("C", "A"))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv import _checks
 from fastconv import functional as F
+from fastconv.functional._add import add
 from fastconv.layers.activation import ReLU
 from fastconv.layers.base import Layer
 
@@ -283,10 +284,7 @@ class Residual(Container):
 
     def _sum(self, x_shape, y, other, relu):
         self._check_shapes(x_shape, y.shape, other.shape)
-        y = y + other
-        if relu or self.activation == "relu":
-            np.maximum(y, 0, out=y)
-        return y
+        return add(y, other, relu or self.activation == "relu")
 
     def _backward(self, dy, kept, need_dx, relu=False):
         x, y = kept
@@ -299,7 +297,7 @@ class Residual(Container):
             other = _named("shortcut", self.shortcut, back, dy, need_dx=need_dx)
         if not need_dx:
             return None
-        dx = dx + other
+        dx = add(dx, other)
         return F.relu_backward(dx, x) if relu else dx
 
     def output_shape(self, in_shape):
@@ -398,7 +396,7 @@ class Concat(Container):
         for (name, branch), part in zip(self._children.items(), parts, strict=True):
             dx = _named(name, branch, branch.backward, part, need_dx=need_dx)
             if need_dx:
-                total = dx if total is None else total + dx
+                total = dx if total is None else add(total, dx)
         return total
 
     def output_shape(self, in_shape):
