@@ -507,6 +507,23 @@ def test_layers_of_ones_own():
     assert (row.detail, row.multiply_adds, row.receptive_field.size) == ("times 2", 98, (3, 3))
 
 
+def test_containers_of_ones_own():
+    class Twice(layers.Concat):
+        """Its class says nothing new, so it is opened up as its base."""
+
+    class Both(layers.Residual.__base__):
+        """Nobody knows what it does with its parts."""
+
+        def output_shape(self, in_shape):
+            return tuple(in_shape)
+
+    parts = {"a": Conv2d(2, 2, 1), "b": Conv2d(2, 2, 1)}
+    assert [row.name for row in fastconv.summary(Twice(parts), (2, 4, 4)).rows[1:3]] == ["a", "b"]
+    found = fastconv.summary(Both(parts), (2, 4, 4))
+    assert len(found.rows) == 2 and found.rows[1].multiply_adds is None
+    assert found.totals.parameters == 12
+
+
 # ---- mistakes -----------------------------------------------------------------------------------
 
 

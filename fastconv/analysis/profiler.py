@@ -279,9 +279,9 @@ def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
     seconds = float(seconds)
     if not 0 < seconds < 3600:
         raise ValueError(f"profile: seconds must be positive, at most an hour, got {seconds}")
-    journey, _, y = walk(net, x.shape)
-    run = _training_run(x, y.shape) if training else _inference_run(x)
+    journey, _, _ = walk(net, x.shape)
     with _as_before(net, training):
+        run = _training_run(net, x) if training else _inference_run(x)
         plain, watched = _measure(lambda watch: run(net, watch), seconds)
     machine = _machine()
     times = _medians(watched)
@@ -342,8 +342,8 @@ def _inference_run(x):
     return run
 
 
-def _training_run(x, y_shape):
-    dy = np.random.default_rng(1).standard_normal(y_shape, x.dtype)
+def _training_run(net, x):
+    dy = _noise_like(net.forward(x))
 
     def run(net, watch):
         watch(net, net.forward, (x,), {})
@@ -352,6 +352,13 @@ def _training_run(x, y_shape):
         watch(net, net.backward, (dy,), {"need_dx": False})
 
     return run
+
+
+def _noise_like(y):
+    """Random numbers for each output of a net: one, or a tuple of them."""
+    if isinstance(y, tuple):
+        return tuple(_noise_like(part) for part in y)
+    return np.random.default_rng(1).standard_normal(y.shape, y.dtype)
 
 
 def _measure(run, seconds):
