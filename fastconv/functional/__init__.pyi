@@ -55,6 +55,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -486,6 +487,10 @@ def im2col(
     padding: Padding = 0,
     dilation: Steps = 1,
 ) -> NDArray[Real]: ...
+def l2_penalty(
+    w: NDArray[Real],
+    strength: float,
+) -> tuple[float, NDArray[Real]]: ...
 def leaky_relu(
     x: NDArray[Real],
     negative_slope: float = 0.01,
