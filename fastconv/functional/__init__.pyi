@@ -96,6 +96,7 @@ def avg_pool1d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -107,6 +108,7 @@ def avg_pool1d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -117,6 +119,7 @@ def avg_pool2d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -128,6 +131,7 @@ def avg_pool2d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -138,6 +142,7 @@ def avg_pool3d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -149,6 +154,7 @@ def avg_pool3d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -558,6 +564,7 @@ def lp_pool2d(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 def lp_pool2d_backward(
@@ -569,6 +576,7 @@ def lp_pool2d_backward(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 @overload
@@ -580,6 +588,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -592,6 +601,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -611,6 +621,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -623,6 +634,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -642,6 +654,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -654,6 +667,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -672,6 +686,7 @@ def max_pool_window(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> tuple[NDArray[Real], NDArray[np.uint8] | NDArray[np.int32]]: ...
 def max_pool_window_backward(
@@ -684,6 +699,7 @@ def max_pool_window_backward(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
 def prelu(
