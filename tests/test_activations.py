@@ -47,6 +47,19 @@ def test_leaky_relu_and_gradient(shape, slope, dtype, rng):
             assert_close(actual, R.leaky_relu_backward(dy, x, slope), **rounding)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_relu6_and_gradient(shape, dtype, rng):
+    x, dy = special(shape, dtype, rng) * 8, np.asarray(uniform(shape, dtype, rng))
+    y = R.relu6(x)
+    assert not (y > 6).any() and not (y < 0).any()
+    for s in everywhere(rng):
+        with s:
+            assert_same(F.relu6(s.put(x)), y)
+            for x_or_y in (x, y):
+                actual = F.relu6_backward(s.put(dy), s.put(x_or_y))
+                assert_same(actual, R.relu6_backward(dy, x))
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("shared", [False, True], ids=["each", "shared"])
 @pytest.mark.parametrize("shape", [(4, 6), (0, 3), (2, 3, 4, 5), (1, 1, 3, 3)])
@@ -133,6 +146,10 @@ def test_a_single_number_is_an_array(module, dtype):
     results = [
         module.leaky_relu(x),
         module.leaky_relu_backward(x, x),
+        module.relu(x),
+        module.relu_backward(x, x),
+        module.relu6(x),
+        module.relu6_backward(x, x),
         module.sigmoid(x),
         module.sigmoid_backward(x, x),
         module.tanh(x),
@@ -160,6 +177,7 @@ FUNCTIONS = {
         lambda x: F.leaky_relu(x, 0.1),
         lambda dy, x, y: F.leaky_relu_backward(dy, x, 0.1),
     ),
+    "relu6": (F.relu6, lambda dy, x, y: F.relu6_backward(dy, y)),
     "sigmoid": (F.sigmoid, lambda dy, x, y: F.sigmoid_backward(dy, y)),
     "tanh": (F.tanh, lambda dy, x, y: F.tanh_backward(dy, y)),
     "softmax": (F.softmax, lambda dy, x, y: F.softmax_backward(dy, y)),
@@ -192,6 +210,7 @@ def test_torch_says_the_same(torch, rng):
     functional = torch.nn.functional
     pairs = [
         (lambda x: F.leaky_relu(x, 0.1), lambda t: functional.leaky_relu(t, 0.1)),
+        (F.relu6, functional.relu6),
         (F.sigmoid, torch.sigmoid),
         (F.tanh, torch.tanh),
         (F.softmax, lambda t: functional.softmax(t, dim=1)),

@@ -329,7 +329,7 @@ def poolings(n):
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_fit_of_pooling(n, rng):
     """10 columns are no whole number of windows of 3 with stride 2, 9 columns are."""
-    x = rng.standard_normal((2, 3, *(9,) * (n - 1), 10))
+    x = rng.integers(-9, 9, (2, 3, *(9,) * (n - 1), 10)).astype(np.float64)  # sums are exact
     for name, arguments in poolings(n):
         for module in (F, R):
             pool = getattr(module, name)
@@ -339,8 +339,7 @@ def test_fit_of_pooling(n, rng):
 
             with pytest.raises(ValueError, match=rf"^{name}: W=10, F=3, P=0, S=2 do not fit"):
                 call(x, fit="strict")
-            # sums of narrower images may be taken in another order
-            np.testing.assert_allclose(call(x), call(x[..., :9], fit="strict"), rtol=1e-12)
+            np.testing.assert_array_equal(call(x), call(x[..., :9], fit="strict"))
             np.testing.assert_array_equal(call(x, fit="pad"), call(x, ceil_mode=True))
             assert call(x, fit="pad").shape[-1] == call(x).shape[-1] + 1
 

@@ -78,6 +78,8 @@ __all__ = [
     "prelu_backward",
     "prepare_conv2d",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
@@ -732,6 +734,13 @@ def prepare_conv2d(
 ) -> PreparedConv2d[Real]: ...
 def relu(
     x: NDArray[Real],
+) -> NDArray[Real]: ...
+def relu6(
+    x: NDArray[Real],
+) -> NDArray[Real]: ...
+def relu6_backward(
+    dy: NDArray[Real],
+    x_or_y: NDArray[Real],
 ) -> NDArray[Real]: ...
 def relu_backward(
     dy: NDArray[Real],

@@ -41,8 +41,8 @@ def relu_backward(dy, x_or_y):
     _checks.check_arrays("relu_backward", dy=dy, x_or_y=x_or_y)
     reason = f"x_or_y of shape {x_or_y.shape}"
     _checks.check_shape("relu_backward", "dy", dy.shape, x_or_y.shape, reason)
-    dy, x_or_y = np.ascontiguousarray(dy), np.ascontiguousarray(x_or_y)
-    return _core.relu_grad(dy.reshape(-1), x_or_y.reshape(-1)).reshape(dy.shape)
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in (dy, x_or_y)]
+    return _core.relu_grad(*flat).reshape(dy.shape)
 
 
 def relu_backward_in_place(dy, y):
@@ -51,6 +51,43 @@ def relu_backward_in_place(dy, y):
         return relu_backward(dy, y)
     _core.relu_grad(dy.reshape(-1), y.reshape(-1), out=dy.reshape(-1))
     return dy
+
+
+def relu6(x):
+    """ReLU that saturates at 6, min(max(x, 0), 6); NaN stays NaN.
+
+    References
+    ----------
+    M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, sec. 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.relu6(np.array([-1.0, 2.0, 9.0]))
+    array([0., 2., 6.])
+    """
+    _checks.check_arrays("relu6", x=x)
+    y = relu(x)
+    return np.minimum(y, 6, out=y)
+
+
+def relu6_backward(dy, x_or_y):
+    """Gradient of `relu6`: dy where the input, or equally the output, is between 0 and 6, else 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> fastconv.relu6_backward(np.array([5.0, 5.0, 5.0]), np.array([-1.0, 2.0, 9.0]))
+    array([0., 5., 0.])
+    """
+    op = "relu6_backward"
+    _checks.check_arrays(op, dy=dy, x_or_y=x_or_y)
+    _checks.check_shape(op, "dy", dy.shape, x_or_y.shape, f"x_or_y of shape {x_or_y.shape}")
+    dx = relu_backward(dy, x_or_y)
+    dx[np.asarray(x_or_y) >= 6] = 0
+    return dx
 
 
 def leaky_relu(x, negative_slope=0.01):

@@ -5,7 +5,7 @@ A layer has ``forward(x)``, which keeps what ``backward(dy)`` needs, ``params`` 
 are those of ``torch.nn``.
 """
 
-from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, Sigmoid, Softmax, Tanh
+from fastconv.layers.activation import LeakyReLU, PReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from fastconv.layers.base import Layer
 from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
@@ -34,6 +34,7 @@ __all__ = [
     "MaxPool2d",
     "PReLU",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sequential",
     "Sigmoid",

@@ -34,6 +34,25 @@ class ReLU(_SameShape):
         return F.relu_backward(dy, y) if need_dx else None
 
 
+class ReLU6(_SameShape):
+    """min(max(0, x), 6): a ReLU that saturates, for numbers of few bits (MobileNet).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import ReLU6
+    >>> ReLU6()(np.array([-1, 2, 9], np.float32))
+    array([0., 2., 6.], dtype=float32)
+    """
+
+    def _forward(self, x):
+        y = F.relu6(x)
+        return y, y
+
+    def _backward(self, dy, y, need_dx):
+        return F.relu6_backward(dy, y) if need_dx else None
+
+
 class LeakyReLU(_SameShape):
     """x where it is positive, a small multiple of it elsewhere, so that no unit dies.
 

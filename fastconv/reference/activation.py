@@ -36,6 +36,38 @@ def relu_backward(dy, x_or_y):
     return np.where(np.asarray(x_or_y) <= 0, dy.dtype.type(0), np.asarray(dy))
 
 
+def relu6(x):
+    """ReLU that saturates at 6, min(max(x, 0), 6); NaN stays NaN.
+
+    References
+    ----------
+    M. Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, sec. 3.
+
+    Examples
+    --------
+    >>> relu6(np.array([-1.0, 2.0, 9.0]))
+    array([0., 2., 6.])
+    """
+    _checks.check_arrays("relu6", x=x)
+    zero, six = x.dtype.type(0), x.dtype.type(6)
+    return np.asarray(np.minimum(np.maximum(np.asarray(x), zero), six))
+
+
+def relu6_backward(dy, x_or_y):
+    """Gradient of `relu6`: dy where the input, or equally the output, is between 0 and 6, else 0.
+
+    Examples
+    --------
+    >>> relu6_backward(np.array([5.0, 5.0, 5.0]), np.array([-1.0, 2.0, 9.0]))
+    array([0., 5., 0.])
+    """
+    op = "relu6_backward"
+    _checks.check_arrays(op, dy=dy, x_or_y=x_or_y)
+    _checks.check_shape(op, "dy", dy.shape, x_or_y.shape, f"x_or_y of shape {x_or_y.shape}")
+    x_or_y = np.asarray(x_or_y)
+    return np.where((x_or_y <= 0) | (x_or_y >= 6), dy.dtype.type(0), np.asarray(dy))
+
+
 @ieee
 def leaky_relu(x, negative_slope=0.01):
     """Leaky ReLU: x where x is positive, negative_slope * x elsewhere.

@@ -1,0 +1,54 @@
+"""AlexNet (CS231n, "Convolutional Networks", "Case studies")."""
+
+import numpy as np
+
+from fastconv.layers import Flatten, Sequential
+from fastconv.nets._build import row
+
+
+def alexnet(*, classes=1000, dtype=np.float32, rng=None):
+    """AlexNet as torchvision has it: one tower, no normalization. 61,100,840 parameters.
+
+    Parameters are named as in torchvision, whose weights load. `alexnet_2012` is the net of the
+    original paper.
+
+    Parameters
+    ----------
+    classes, dtype, rng
+        As for `lenet5`.
+
+    Returns
+    -------
+    Sequential
+        For images of shape (3, 224, 224).
+
+    References
+    ----------
+    A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014.
+
+    Examples
+    --------
+    >>> from fastconv import nets
+    >>> net = nets.alexnet(rng=0)
+    >>> net(np.zeros((1, 3, 224, 224), np.float32)).shape
+    (1, 1000)
+    >>> sum(p.size for p in net.params.values())
+    61100840
+    """
+    given = {"dtype": dtype, "rng": np.random.default_rng(rng)}
+    return Sequential(
+        {
+            "features": row(
+                "INPUT(3x224x224) -> CONV(64, 11x11, s4, p2) -> RELU -> POOL(3x3) -> "
+                "CONV(192, 5x5) -> RELU -> POOL(3x3) -> "
+                "CONV(384) -> RELU -> [CONV(256) -> RELU]*2 -> POOL(3x3)",
+                **given,
+            ),
+            "flatten": Flatten(),
+            "classifier": _classifier(classes, given),
+        }
+    )
+
+
+def _classifier(classes, given):
+    return row(f"INPUT({256 * 6 * 6}) -> [DROPOUT -> FC(4096) -> RELU]*2 -> FC({classes})", **given)

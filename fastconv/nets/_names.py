@@ -1,0 +1,36 @@
+"""The nets by name, for the command line and for whoever wants all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastconv.nets._alexnet import alexnet
+from fastconv.nets._all_cnn import all_cnn_c
+from fastconv.nets._lenet import lenet5
+from fastconv.nets._vgg import vgg16, vgg19
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A net of the registry.
+
+    Attributes
+    ----------
+    build : callable
+        Builds the net, with the keyword arguments `classes`, `dtype` and `rng`.
+    input_shape : (C, H, W)
+        The images that it is for.
+    """
+
+    build: Callable
+    input_shape: tuple[int, int, int]
+
+
+IMAGENET = (3, 224, 224)
+
+NAMES = {
+    "lenet5": Entry(lenet5, (1, 32, 32)),
+    "alexnet": Entry(alexnet, IMAGENET),
+    "vgg16": Entry(vgg16, IMAGENET),
+    "vgg19": Entry(vgg19, IMAGENET),
+    "all_cnn_c": Entry(all_cnn_c, (3, 32, 32)),
+}
