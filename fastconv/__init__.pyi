@@ -119,6 +119,7 @@ def pool_output_size(
     padding: Padding = 0,
     dilation: int = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
 ) -> int: ...
 def profile(
     net: Layer,

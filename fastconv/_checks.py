@@ -313,3 +313,11 @@ def check_local_bias(op, b, w):
     """Refuse a bias that is not (OH, OW, OC)."""
     if b is not None:
         check_shape(op, "b", b.shape, w.shape[:3], f"w of shape {w.shape}")
+
+
+def check_strength(op, strength):
+    """Return the strength of a penalty as a float; it must be finite and not negative."""
+    value = check_number(op, "strength", strength)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{op}: strength must be finite and at least 0, got {strength!r}")
+    return value

@@ -77,6 +77,7 @@ from fastconv.functional.local_response_norm import (
     local_response_norm_backward,
 )
 from fastconv.functional.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -133,6 +134,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

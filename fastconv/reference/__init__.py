@@ -95,6 +95,7 @@ from fastconv.reference.local_response_norm import (
     local_response_norm_backward,
 )
 from fastconv.reference.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
