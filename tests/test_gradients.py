@@ -168,6 +168,11 @@ def test_losses(loss, rng):
     assert_slopes(lambda: loss(scores, y)[0], scores, loss(scores, y)[1], rng)
 
 
+def test_l2_penalty(rng):
+    w = uniform((6, 5), F64, rng)
+    assert_slopes(lambda: F.l2_penalty(w, 0.7)[0], w, F.l2_penalty(w, 0.7)[1], rng)
+
+
 # ---- algebra, exact on whole numbers ------------------------------------------------------------
 
 

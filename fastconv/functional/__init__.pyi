@@ -55,10 +55,15 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -484,6 +489,10 @@ def im2col(
     padding: Padding = 0,
     dilation: Steps = 1,
 ) -> NDArray[Real]: ...
+def l2_penalty(
+    w: NDArray[Real],
+    strength: float,
+) -> tuple[float, NDArray[Real]]: ...
 def leaky_relu(
     x: NDArray[Real],
     negative_slope: float = 0.01,
@@ -504,6 +513,46 @@ def linear_backward(
     w: NDArray[Real],
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def local_conv2d(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    b: NDArray[Real] | None = None,
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_conv2d_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
+def local_response_norm(
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_response_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
 def lp_pool2d(
     x: NDArray[Real],
     norm_type: float,
