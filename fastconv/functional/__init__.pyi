@@ -98,6 +98,7 @@ def avg_pool1d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -109,6 +110,7 @@ def avg_pool1d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -119,6 +121,7 @@ def avg_pool2d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -130,6 +133,7 @@ def avg_pool2d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -140,6 +144,7 @@ def avg_pool3d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -151,6 +156,7 @@ def avg_pool3d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -560,6 +566,7 @@ def lp_pool2d(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 def lp_pool2d_backward(
@@ -571,6 +578,7 @@ def lp_pool2d_backward(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 @overload
@@ -582,6 +590,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -594,6 +603,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -613,6 +623,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -625,6 +636,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -644,6 +656,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -656,6 +669,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -674,6 +688,7 @@ def max_pool_window(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> tuple[NDArray[Real], NDArray[np.uint8] | NDArray[np.int32]]: ...
 def max_pool_window_backward(
@@ -686,6 +701,7 @@ def max_pool_window_backward(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
 def prelu(
