@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv import layers
-from fastconv.analysis import Facts, ReceptiveField, facts
+from fastconv import layers, nets
+from fastconv.analysis import Facts, ReceptiveField, facts, summary_command
 from fastconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -355,15 +355,50 @@ def held(layer):
     return found
 
 
+def held_for_backward(net, shape, batch=1):
+    """Bytes of the images and of all that is kept after forward."""
+    x = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
+    net.forward(x)
+    return sum((held(net) | {x.__array_interface__["data"][0]: x.nbytes}).values())
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_training_bytes_are_what_forward_keeps(batch):
     net, shape = small_net(), (2, 16, 16)
-    x = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
-    net.forward(x)
-    kept = held(net) | {x.__array_interface__["data"][0]: x.nbytes}
     found = fastconv.summary(net, shape, batch=batch)
-    assert found.totals.training_bytes == sum(kept.values())
+    assert found.totals.training_bytes == held_for_backward(net, shape, batch)
     assert found.totals.training_bytes == sum(row.training_bytes for row in found.rows)
+
+
+@pytest.mark.parametrize("name", ["all_cnn_c", "squeezenet1_1", "mobilenet_v2", "resnet18"])
+def test_training_bytes_of_well_known_nets(name):
+    net, shape = nets.NAMES[name].build(classes=10, rng=0), (3, 64, 64)
+    assert fastconv.summary(net, shape).totals.training_bytes == held_for_backward(net, shape)
+
+
+@pytest.mark.parametrize("aux_heads", [False, True])
+def test_googlenet(aux_heads):
+    net = nets.googlenet(aux_heads=aux_heads, classes=10, rng=0)
+    found = fastconv.summary(net, (3, 224, 224))
+    assert found.totals.parameters == sum(value.size for value in net.params.values())
+    assert found.totals.training_bytes == held_for_backward(net, (3, 224, 224))
+    assert all(row.multiply_adds is not None and row.receptive_field for row in found.rows)
+    names = {row.name.partition(".")[0] for row in found.rows}
+    assert ("aux1" in names, "aux2" in names) == (aux_heads, aux_heads)
+
+
+# Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", table of networks,
+# for the layers before pooling and classification. Their AlexNet has no padding at first.
+@pytest.mark.parametrize(
+    ("name", "size", "padding"),
+    [("alexnet", 195, 64 + 2), ("vgg16", 212, 90), ("mobilenet_v1", 315, None)],
+)
+def test_fields_of_well_known_nets(name, size, padding):
+    with_zeros = summary_command._Zeros(np.random.PCG64())
+    net = nets.NAMES[name].build(classes=10, rng=with_zeros)
+    field = fastconv.receptive_field(net["features"], (3, 224, 224))
+    assert field.size == (size, size) and field.stride == (32, 32)
+    assert padding is None or field.padding == (padding, padding)
 
 
 def test_peak_of_a_row_of_layers():
@@ -380,7 +415,7 @@ def test_peak_of_branches():
 
 
 def test_peak_is_what_is_alive():
-    """Results below 128 KB are NumPy's memory, which tracemalloc sees; scratch memory it does not."""
+    """Results below 128 KB are NumPy's memory, which tracemalloc sees, unlike scratch memory."""
     rng = np.random.default_rng(0)
     net = Sequential(
         Conv2d(2, 16, 3, padding=1, rng=rng),

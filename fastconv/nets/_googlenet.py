@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastconv.analysis.walk import visit
 from fastconv.layers import (
     AvgPool2d,
     Concat,
@@ -137,6 +138,20 @@ class GoogLeNet(Container):
     def output_shape(self, in_shape):
         """Shape of the scores for images of shape `in_shape`."""
         return self.trunk.output_shape(in_shape)
+
+
+@visit.register
+def _(net: GoogLeNet, journey, name, x):
+    """For `fastconv.summary` and `profile`: the stages, and the heads behind two of them."""
+    early, middle, late = net.stages
+    a = visit(early, journey, name, x)
+    d = visit(middle, journey, name, a)
+    prefix = f"{name}." if name else ""
+    with journey.holding(a, d):
+        y = visit(late, journey, name, d)
+        visit(net.aux2, journey, f"{prefix}aux2", d)
+        visit(net.aux1, journey, f"{prefix}aux1", a)
+    return y
 
 
 def _trunk(parts, classes):
