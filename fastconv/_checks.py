@@ -9,6 +9,8 @@ import operator
 
 import numpy as np
 
+from fastconv import _geometry
+
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 ALGOS = ("auto", "gemm", "winograd", "im2col", "naive")
@@ -282,3 +284,42 @@ def check_mask(op, name, mask, like):
     if mask.dtype != bool:
         raise TypeError(f"{op}: {name} must have dtype bool, got {mask.dtype}")
     check_shape(op, name, mask.shape, like.shape, f"dy of shape {like.shape}")
+
+
+def check_response_norm(op, x, size, alpha, beta, k, layout):
+    """Return (size, alpha, beta, k) of a local response normalization as Python numbers."""
+    if layout not in ("NCHW", "NHWC"):
+        raise ValueError(f"{op}: layout must be 'NCHW' or 'NHWC', got {layout!r}")
+    _geometry.image_sizes(x.shape, layout=layout, op=op)
+    names = (("alpha", alpha), ("beta", beta), ("k", k))
+    numbers = [check_number(op, name, value) for name, value in names]
+    return _geometry._integer(op, "size", size, 1), *numbers
+
+
+def check_rank(op, name, array, axes):
+    """Refuse an array unless it has as many axes as are named."""
+    if array.ndim != axes.count(",") + 1:
+        raise ValueError(f"{op}: {name} must be {axes}, got shape {array.shape}")
+
+
+def check_places(op, x, w, out_size):
+    """Refuse filters of a locally connected layer unless there are some for each output."""
+    if w.shape[:2] != out_size:
+        raise ValueError(
+            f"{op}: w of shape {w.shape} has filters for {w.shape[0]} x {w.shape[1]} places, but x "
+            f"of shape {x.shape} has {out_size[0]} x {out_size[1]} for filters of this size"
+        )
+
+
+def check_local_bias(op, b, w):
+    """Refuse a bias that is not (OH, OW, OC)."""
+    if b is not None:
+        check_shape(op, "b", b.shape, w.shape[:3], f"w of shape {w.shape}")
+
+
+def check_strength(op, strength):
+    """Return the strength of a penalty as a float; it must be finite and not negative."""
+    value = check_number(op, "strength", strength)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{op}: strength must be finite and at least 0, got {strength!r}")
+    return value

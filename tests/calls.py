@@ -126,6 +126,15 @@ def _others(numbers):
         "softmax_backward": {"dy": f(4, 5), "y": f(4, 5)},
         "dropout": {"x": f(4, 5), "rng": 1},
         "dropout_backward": {"dy": f(4, 5), "kept": numbers.integers(2, 4, 5, dtype=bool)},
+        "local_response_norm": {"x": f(2, 5, 3, 4), "size": 3},
+        "local_response_norm_backward": {"dy": f(2, 5, 3, 4), "x": f(2, 5, 3, 4), "size": 3},
+        "local_conv2d": {"x": f(2, 3, 5, 4), "w": f(3, 3, 4, 3, 3, 2), "b": f(3, 3, 4)},
+        "local_conv2d_backward": {
+            "dy": f(2, 4, 3, 3),
+            "x": f(2, 3, 5, 4),
+            "w": f(3, 3, 4, 3, 3, 2),
+        },
+        "l2_penalty": {"w": f(4, 5), "strength": 0.5},
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }
@@ -143,8 +152,18 @@ def valid_call(name, dtype, rng):
     return family(name, n, numbers)
 
 
-# Functions that take an x of any shape.
-OF_ANY_SHAPE = ("dropout", "leaky_relu", "prelu", "relu", "relu6", "sigmoid", "softmax", "tanh")
+# Functions that take an array of any shape as their first.
+OF_ANY_SHAPE = (
+    "dropout",
+    "l2_penalty",
+    "leaky_relu",
+    "prelu",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softmax",
+    "tanh",
+)
 
 # What `prepare_conv2d` returns is no array: test_prepare.py.
 FUNCTIONS = tuple(name for name in fastconv.functional.__all__ if name != "prepare_conv2d")

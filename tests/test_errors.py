@@ -120,6 +120,15 @@ BAD_CALLS = {
         TypeError,
         "delta must be a number, got None",
     ),
+    **{
+        f"strength-{value}": (
+            lambda F, value=value: F.l2_penalty(X, value),
+            ValueError,
+            "l2_penalty: strength must be finite and at least 0, got",
+        )
+        for value in (-1, np.inf, np.nan)
+    },
+    "strength-none": (lambda F: F.l2_penalty(X, None), TypeError, "strength must be a number"),
     "delta-word": (
         lambda F: F.svm_loss(SCORES, np.zeros(3, int), delta="1"),
         TypeError,
@@ -177,7 +186,7 @@ def test_wrong_shapes_name_the_shape(name, rng):
     arguments = valid_call(name, np.float32, rng)
     arrays = _arrays(arguments)
     if name in OF_ANY_SHAPE:
-        arrays.pop("x")
+        arrays.pop(next(iter(arrays)))
     for argument, array in arrays.items():
         for wrong in (array[None, None], array[..., None, None]):
             for module in (fastconv, reference):

@@ -69,7 +69,16 @@ from fastconv.functional.global_pool import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
+from fastconv.functional.local_conv import (
+    local_conv2d,
+    local_conv2d_backward,
+)
+from fastconv.functional.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from fastconv.functional.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -127,10 +136,15 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",

@@ -56,10 +56,15 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",
@@ -94,6 +99,7 @@ def avg_pool1d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -105,6 +111,7 @@ def avg_pool1d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -115,6 +122,7 @@ def avg_pool2d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -126,6 +134,7 @@ def avg_pool2d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -136,6 +145,7 @@ def avg_pool3d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -147,6 +157,7 @@ def avg_pool3d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -494,6 +505,10 @@ def im2col(
     padding: Padding = 0,
     dilation: Steps = 1,
 ) -> NDArray[Real]: ...
+def l2_penalty(
+    w: NDArray[Real],
+    strength: float,
+) -> tuple[float, NDArray[Real]]: ...
 def leaky_relu(
     x: NDArray[Real],
     negative_slope: float = 0.01,
@@ -514,6 +529,46 @@ def linear_backward(
     w: NDArray[Real],
     needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
 ) -> Gradients[Real]: ...
+def local_conv2d(
+    x: NDArray[Real],
+    w: NDArray[Real],
+    b: NDArray[Real] | None = None,
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_conv2d_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    w: NDArray[Real],
+    *,
+    stride: Steps = 1,
+    padding: Padding = 0,
+    dilation: Steps = 1,
+    layout: Layout2d = "NCHW",
+    needs: Iterable[Literal["x", "w", "b"]] = ("x", "w", "b"),
+) -> Gradients[Real]: ...
+def local_response_norm(
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
+def local_response_norm_backward(
+    dy: NDArray[Real],
+    x: NDArray[Real],
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    layout: Layout2d = "NCHW",
+) -> NDArray[Real]: ...
 def lp_pool2d(
     x: NDArray[Real],
     norm_type: float,
@@ -521,6 +576,7 @@ def lp_pool2d(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 def lp_pool2d_backward(
@@ -532,6 +588,7 @@ def lp_pool2d_backward(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 @overload
@@ -543,6 +600,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -555,6 +613,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -574,6 +633,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -586,6 +646,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -605,6 +666,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -617,6 +679,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -635,6 +698,7 @@ def max_pool_window(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> tuple[NDArray[Real], NDArray[np.uint8] | NDArray[np.int32]]: ...
 def max_pool_window_backward(
@@ -647,6 +711,7 @@ def max_pool_window_backward(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
 def prelu(

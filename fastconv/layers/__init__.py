@@ -11,6 +11,8 @@ from fastconv.layers.container import Concat, Residual, Sequential
 from fastconv.layers.conv import Conv2d, ConvTranspose2d
 from fastconv.layers.dropout import Dropout
 from fastconv.layers.linear import Flatten, Linear
+from fastconv.layers.local_response_norm import LocalResponseNorm
+from fastconv.layers.locally_connected import LocallyConnected2d
 from fastconv.layers.normalization import BatchNorm2d
 from fastconv.layers.pooling import AvgPool2d, GlobalAvgPool2d, LPPool2d, MaxPool2d
 
@@ -27,6 +29,8 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
+    "LocallyConnected2d",
     "MaxPool2d",
     "PReLU",
     "ReLU",

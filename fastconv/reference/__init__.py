@@ -87,7 +87,16 @@ from fastconv.reference.global_pool import (
     global_max_pool2d,
     global_max_pool2d_backward,
 )
+from fastconv.reference.local_conv import (
+    local_conv2d,
+    local_conv2d_backward,
+)
+from fastconv.reference.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
+)
 from fastconv.reference.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -145,10 +154,15 @@ __all__ = [
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_conv2d",
+    "local_conv2d_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "lp_pool2d",
     "lp_pool2d_backward",
     "max_pool1d",

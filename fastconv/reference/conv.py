@@ -261,6 +261,16 @@ def conv2d_input_grad(
     array([[1., 2., 1.],
            [2., 4., 2.],
            [1., 2., 1.]])
+
+    With stride 1 it is the convolution of dy with the flipped filters, input and output channels
+    exchanged, and a padding of F - 1 - P zeros; whole numbers show it exactly:
+
+    >>> w = np.arange(2.0 * 3 * 3 * 3).reshape(2, 3, 3, 3)
+    >>> dy = np.arange(2.0 * 5 * 5).reshape(1, 2, 5, 5)
+    >>> flipped = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    >>> dx = conv2d_input_grad(dy, w, (1, 3, 5, 5), padding=1)
+    >>> bool((conv2d(dy, flipped, padding=3 - 1 - 1) == dx).all())
+    True
     """
     return _conv_input_grad(
         "conv2d_input_grad", dy, w, x_shape, stride, padding, dilation, groups, layout, fit, algo
