@@ -13,6 +13,9 @@
 #define FC_VERSION "0.1.0"
 #define FC_SPATIAL 3
 
+/* What `relu` asks for everywhere: nothing, max(y, 0), or min(max(y, 0), 6). */
+enum { FC_NO_RELU, FC_RELU, FC_RELU6 };
+
 typedef enum {
 #define FC_STATUS(name, message) FC_##name,
 #include "status.inc"
@@ -207,11 +210,12 @@ fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const 
 
 /* ---- activation ------------------------------------------------------------------------ */
 
-/* n neighbouring elements: y = max(x, 0), NaN kept; dx = dy where x is not 0 or less, else 0. */
-void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y);
+/* n neighbouring elements: y = max(x, 0) or, where `relu` is FC_RELU6, no more than 6, NaN kept; y may
+ * be x. dx = dy where x is not 0 or less, else 0. */
+void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, int relu, void *y);
 void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx);
 
-/* y = a + b, or max(a + b, 0); y may be a or b. */
+/* y = a + b, and the activation `relu` of that; y may be a or b. */
 void fc_add(fc_dtype dtype, ptrdiff_t n, const void *a, const void *b, int relu, void *y);
 
 /* ---- batch normalization ----------------------------------------------------------------- */

@@ -115,7 +115,7 @@ cdef extern from "fastconv.h" nogil:
                                    const fc_array *dy, const fc_array *dx)
     fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
                         const fc_array *index, const fc_array *dx, int zeroed)
-    void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y)
+    void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, int relu, void *y)
     void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx)
     void fc_add(fc_dtype dtype, ptrdiff_t n, const void *a, const void *b, int relu, void *y)
     ctypedef struct fc_norm:
@@ -292,6 +292,11 @@ cdef object _new(tuple shape, object dtype):
     return _ndarray(shape, dtype, _ResultMemory(bytes))
 
 
+def empty(shape, dtype):
+    """An array for a result, in memory that is used again once it is gone."""
+    return _new(tuple(shape), np.dtype(dtype))
+
+
 cdef object _dtype_object(View view):
     return _float32 if view.dtype == FC_F32 else _float64
 
@@ -383,8 +388,11 @@ cdef class Pool:
 
 # ---- convolution --------------------------------------------------------------------------------
 
-def conv_forward(Conv g, x, w, b=None, bint relu=False, str algo="auto", out=None):
-    """y of the convolution; algo is "auto", "gemm", "winograd" or "naive"."""
+def conv_forward(Conv g, x, w, b=None, int relu=0, str algo="auto", out=None):
+    """y of the convolution; algo is "auto", "gemm", "winograd" or "naive".
+
+    relu is 0, 1 for max(y, 0) or 2 for min(max(y, 0), 6), as in all functions here.
+    """
     cdef bint naive = algo == "naive"
     cdef fc_algo code = FC_AUTO if naive else _algos[algo]
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
@@ -516,13 +524,14 @@ cdef View _flat(object array, tuple shape, bint writable=False):
     return view
 
 
-def relu(x):
-    """max(x, 0) of a contiguous array of one axis."""
+def relu(x, int relu=1, out=None):
+    """max(x, 0), or min(max(x, 0), 6), of a contiguous array of one axis. `out` may be x."""
     cdef View xv = _flat(x, x.shape)
-    y = _new(x.shape, _dtype_object(xv))
+    y = _new(x.shape, _dtype_object(xv)) if out is None else out
     cdef View yv = _flat(y, x.shape, True)
+    _same_dtype(xv, yv)
     with nogil:
-        fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, yv.array.data)
+        fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, relu, yv.array.data)
     return y
 
 
@@ -539,7 +548,7 @@ def relu_grad(dy, x, out=None):
     return dx
 
 
-def add(a, b, bint relu=False, out=None):
+def add(a, b, int relu=0, out=None):
     """a + b, rectified if so asked, of contiguous arrays of one axis. `out` may be a or b."""
     cdef View av = _flat(a, a.shape), bv = _flat(b, a.shape)
     _same_dtype(av, bv)
@@ -582,7 +591,7 @@ cdef void *_address(View view) noexcept nogil:
 
 
 def batch_norm(x, weight, bias, mean, var, bint training, double eps, bint channels_last,
-               bint relu):
+               int relu):
     """y of contiguous arrays; mean and var are set if training. weight and bias may be None."""
     cdef View xv = _dense(x, x.shape, None)
     cdef fc_norm g = _norm(xv, channels_last, eps)
@@ -675,9 +684,9 @@ cdef class PreparedConv:
     cdef const char *isa
     cdef View w, b, packed
     cdef char *filters
-    cdef bint relu
+    cdef int relu
 
-    def __init__(self, Conv g, w, b, bint relu, str algo, dict forms):
+    def __init__(self, Conv g, w, b, int relu, str algo, dict forms):
         self.g, self.relu, self.isa = g, relu, fc_isa()
         self.w = _floats(w, g.w_shape, False)
         self.b = None if b is None else _vector(b, (g.OC,))

@@ -195,6 +195,15 @@ static inline FC_INLINE VEC FC_(relu_vec)(VEC v) {
     return FC_(select)(v < FC_(splat)(0), FC_(splat)(0), v);
 }
 
+/* The activation after a sum: nothing, max(v, 0), or min(max(v, 0), 6), that keep NaN. */
+static inline FC_INLINE VEC FC_(activate)(VEC v, int relu) {
+    if (relu)
+        v = FC_(relu_vec)(v);
+    if (relu == FC_RELU6)
+        v = FC_(select)(v > FC_(splat)(6), FC_(splat)(6), v);
+    return v;
+}
+
 static inline FC_INLINE FC_REAL FC_(lane)(VEC v, ptrdiff_t i) {
 #if FC_LANES > 1
     return v[i];

@@ -47,7 +47,7 @@ def batch_norm(
         Keeps the division finite where a channel hardly varies.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y; those of 1-D and 3-D images work, too.
-    activation : {None, "relu"}, optional
+    activation : {None, "relu", "relu6"}, optional
         Applied to the result in the same pass over memory.
     return_statistics : bool, optional
         Whether to return mean and variance as well; `batch_norm_backward` needs them.
@@ -91,7 +91,7 @@ def batch_norm(
         running_mean=running_mean,
         running_var=running_var,
     )
-    _checks.check_activation(op, activation)
+    relu = _checks.check_activation(op, activation)
     x, weight, bias = _dense(x), _dense(weight), _dense(bias)
     channels_last = layout.endswith("C")
     if training:
@@ -100,7 +100,6 @@ def batch_norm(
     else:
         _norm.check_evaluation(op, running_mean, running_var)
         mean, var = _dense(running_mean), _dense(running_var)
-    relu = activation is not None
     y = _core.batch_norm(x, weight, bias, mean, var, bool(training), eps, channels_last, relu)
     if training and count:
         _update(running_mean, mean, momentum)
@@ -175,6 +174,69 @@ def batch_norm_backward(
         return None, None, None
     dx, dweight, dbias = _core.batch_norm_grad(*arrays, bool(training), eps, channels_last, need_dx)
     return dx, dweight if "w" in needs else None, dbias if "b" in needs else None
+
+
+def fold_batch_norm(w, b, gamma, beta, mean, var, eps=1e-5):
+    """Filters and bias of a convolution that does the batch normalization behind it, too.
+
+    In evaluation mode a normalization only scales and shifts each channel, and so the convolution
+    in front of it can do it::
+
+        scale[o] = gamma[o] / sqrt(var[o] + eps)
+        w'[o] = w[o] * scale[o]
+        b'[o] = (b[o] - mean[o]) * scale[o] + beta[o]
+
+    Then ``conv2d(x, w', b')`` is ``batch_norm(conv2d(x, w, b), gamma, beta, mean, var)``, within
+    rounding. ``net.prepare()`` does this to whole nets.
+
+    Parameters
+    ----------
+    w : ndarray, (OC, ...)
+        Filters of a convolution, or weights of a fully connected layer.
+    b : ndarray, (OC,), or None
+        Bias; None means 0.
+    gamma, beta : ndarray, (OC,), or None
+        Scale and shift of the normalization; None means 1 and 0.
+    mean, var : ndarray, (OC,)
+        Its running statistics.
+    eps : float, optional
+        As in `batch_norm`.
+
+    Returns
+    -------
+    w, b : ndarray
+        New arrays of the shape of w, and (OC,). They are computed in float64 and rounded once.
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are not float32 or float64.
+    ValueError
+        If a vector is not (OC,).
+
+    References
+    ----------
+    B. Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> w = np.ones((1, 1, 1, 1))
+    >>> mean, var = np.array([3.0]), np.array([4.0])
+    >>> w, b = fastconv.fold_batch_norm(w, None, None, None, mean, var, eps=0)
+    >>> w[0, 0, 0, 0], b[0]  # x - 3, half of it
+    (np.float64(0.5), np.float64(-1.5))
+    """
+    vectors = {"b": b, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    eps = _norm.check_fold("fold_batch_norm", w, eps, **vectors)
+    scale = 1 / np.sqrt(np.asarray(var, np.float64) + eps)
+    if gamma is not None:
+        scale *= gamma
+    shift = -np.asarray(mean, np.float64) if b is None else np.asarray(b, np.float64) - mean
+    shift = shift * scale if beta is None else shift * scale + beta
+    column = scale.reshape(-1, *(1,) * (w.ndim - 1))
+    return np.asarray(w * column, w.dtype), np.asarray(shift, w.dtype)
 
 
 def _update(running, batch, momentum):

@@ -7,9 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fastconv import _checks
 from fastconv import functional as F
-from fastconv.functional._add import add
+from fastconv.functional._in_place import add
 from fastconv.layers.activation import ReLU
 from fastconv.layers.base import Layer
 
@@ -259,7 +258,8 @@ class Residual(Container):
     _applies_relu = _undoes_relu = True
 
     def __init__(self, body, shortcut=None, *, activation=None, names=("", "downsample")):
-        _checks.check_activation("Residual", activation)
+        if activation not in (None, "relu"):
+            raise ValueError(f"Residual: activation must be None or 'relu', got {activation!r}")
         if not isinstance(body, Layer):
             raise TypeError(f"Residual: body is {body!r}, expected a layer")
         if len(names) != 2 or names[0] == names[1]:

@@ -4,7 +4,7 @@
 functions build the nets that the lecture tells of. `NAMES` has all of these by name.
 """
 
-from fastconv.nets._alexnet import alexnet
+from fastconv.nets._alexnet import alexnet, alexnet_2012
 from fastconv.nets._all_cnn import all_cnn_c
 from fastconv.nets._build import Net, build
 from fastconv.nets._googlenet import googlenet
@@ -15,12 +15,14 @@ from fastconv.nets._names import NAMES
 from fastconv.nets._resnet import resnet18, resnet34, resnet50, resnet101
 from fastconv.nets._squeezenet import squeezenet1_1
 from fastconv.nets._vgg import vgg16, vgg19
+from fastconv.nets._zfnet import zfnet
 
 __all__ = [
     "NAMES",
     "Net",
     "PatternError",
     "alexnet",
+    "alexnet_2012",
     "all_cnn_c",
     "build",
     "googlenet",
@@ -34,4 +36,5 @@ __all__ = [
     "squeezenet1_1",
     "vgg16",
     "vgg19",
+    "zfnet",
 ]

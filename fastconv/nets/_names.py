@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastconv.nets._alexnet import alexnet
+from fastconv.nets._alexnet import alexnet, alexnet_2012
 from fastconv.nets._all_cnn import all_cnn_c
 from fastconv.nets._googlenet import googlenet
 from fastconv.nets._lenet import lenet5
@@ -11,6 +11,7 @@ from fastconv.nets._mobilenet import mobilenet_v1, mobilenet_v2
 from fastconv.nets._resnet import resnet18, resnet34, resnet50, resnet101
 from fastconv.nets._squeezenet import squeezenet1_1
 from fastconv.nets._vgg import vgg16, vgg19
+from fastconv.nets._zfnet import zfnet
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ IMAGENET = (3, 224, 224)
 NAMES = {
     "lenet5": Entry(lenet5, (1, 32, 32)),
     "alexnet": Entry(alexnet, IMAGENET),
+    "alexnet_2012": Entry(alexnet_2012, (3, 227, 227)),
+    "zfnet": Entry(zfnet, IMAGENET),
     "vgg16": Entry(vgg16, IMAGENET),
     "vgg19": Entry(vgg19, IMAGENET),
     "googlenet": Entry(googlenet, IMAGENET),

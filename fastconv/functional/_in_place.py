@@ -1,8 +1,8 @@
-"""Sums of arrays, in one pass over memory on all threads: what residual branches need."""
+"""One pass over memory, on all threads, that may write where it reads: sums and activations."""
 
 import numpy as np
 
-from fastconv import _core
+from fastconv import _checks, _core
 
 
 def add(a, b, relu=False, out=None):
@@ -12,3 +12,10 @@ def add(a, b, relu=False, out=None):
         return np.maximum(y, 0, out=y) if relu else y
     flat = None if out is None else out.reshape(-1)
     return _core.add(a.reshape(-1), b.reshape(-1), relu, flat).reshape(a.shape)
+
+
+def activate(x, activation):
+    """The activation of that name, in place."""
+    flat = x.reshape(-1)
+    y = _core.relu(flat, _checks.ACTIVATIONS[activation], flat if x.flags.c_contiguous else None)
+    return y.reshape(x.shape)
