@@ -15,6 +15,7 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 ALGOS = ("auto", "gemm", "winograd", "im2col", "naive")
 GRADIENTS = ("x", "w", "b")
+ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}  # names, and what C calls them
 
 _ndarray = np.ndarray  # a name of this module is found faster than an attribute
 
@@ -161,8 +162,9 @@ def check_suits(op, algo, g):
 
 def check_activation(op, activation):
     """Refuse an unknown name of an activation."""
-    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
-        raise ValueError(f"{op}: activation must be None or 'relu', got {activation!r}")
+    if not (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS)):
+        raise ValueError(f"{op}: activation must be None, 'relu' or 'relu6', got {activation!r}")
+    return ACTIVATIONS[activation]
 
 
 def check_needs(op, needs):
@@ -313,3 +315,11 @@ def check_local_bias(op, b, w):
     """Refuse a bias that is not (OH, OW, OC)."""
     if b is not None:
         check_shape(op, "b", b.shape, w.shape[:3], f"w of shape {w.shape}")
+
+
+def check_strength(op, strength):
+    """Return the strength of a penalty as a float; it must be finite and not negative."""
+    value = check_number(op, "strength", strength)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{op}: strength must be finite and at least 0, got {strength!r}")
+    return value

@@ -279,7 +279,7 @@ def _does_not_fit(op, axis, size, kernel, stride, dilation, begin, end):
     )
 
 
-def _pool_axis(op, axis, size, kernel, stride, dilation, padding, ceil_mode):
+def _pool_axis(op, axis, size, kernel, stride, dilation, padding, ceil_mode, fit):
     """(pad_begin, pad_end, outputs) along one axis of a pooling."""
     span = _span(kernel, dilation)
     begin, end = _same(size, span, stride, padding) if isinstance(padding, str) else padding
@@ -289,6 +289,8 @@ def _pool_axis(op, axis, size, kernel, stride, dilation, padding, ceil_mode):
             f"along {axis} (size {kernel}, dilation {dilation}): it must be smaller than that"
         )
     room = size + begin + end - span
+    if fit == "strict" and room > 0 and room % stride:
+        raise ValueError(_does_not_fit(op, axis, size, kernel, stride, dilation, begin, end))
     out = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
     if ceil_mode and (out - 1) * stride >= size + begin:
         out -= 1  # the last window would start in the end padding
@@ -304,6 +306,23 @@ def _pool_axis(op, axis, size, kernel, stride, dilation, padding, ceil_mode):
                     f"{dilation} along {axis} (size {size}): a window would see padding only"
                 )
     return begin, end, out
+
+
+def _padding_words(ceil_mode):
+    return ("valid",) if ceil_mode else ("valid", "same", "same_lower")
+
+
+def _rounds_up(op, ceil_mode, fit, padding):
+    """Whether windows of a pooling may reach beyond the end, which fit="pad" allows, too."""
+    _check_fit(op, fit)
+    if ceil_mode and fit == "strict":
+        raise ValueError(f"{op}: ceil_mode=True rounds up what fit='strict' refuses; choose one")
+    return bool(ceil_mode) or (fit == "pad" and not isinstance(padding, str))
+
+
+def _check_fit(op, fit):
+    if fit not in FITS:
+        raise ValueError(f"{op}: fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
 
 
 # ---- whole shapes -------------------------------------------------------------------------------
@@ -368,8 +387,7 @@ def conv_geometry(
     pads = _padding(op, padding, ndim, ("valid", "same", "same_lower"))
     if isinstance(pads, str):
         pads = (pads,) * ndim
-    if fit not in FITS:
-        raise ValueError(f"{op}: fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
+    _check_fit(op, fit)
     per_axis = zip("DHW"[-ndim:], in_size, kernel, stride, dilation, pads, strict=True)
     sizes = [_conv_axis(op, *axis, fit) for axis in per_axis]
     begin, end, out_size = zip(*sizes, strict=True)
@@ -506,6 +524,7 @@ def pool_geometry(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCHW",
     op=None,
 ):
@@ -521,13 +540,12 @@ def pool_geometry(
     kernel = _per_axis(op, "kernel_size", kernel_size, ndim)
     stride = kernel if stride is None else _per_axis(op, "stride", stride, ndim)
     dilation = _per_axis(op, "dilation", dilation, ndim)
-    words = ("valid",) if ceil_mode else ("valid", "same", "same_lower")
-    pads = _padding(op, padding, ndim, words)
+    pads = _padding(op, padding, ndim, _padding_words(ceil_mode))
+    ceil_mode = _rounds_up(op, ceil_mode, fit, pads)
     if isinstance(pads, str):
         pads = (pads,) * ndim
-    ceil_mode = bool(ceil_mode)
     per_axis = zip("DHW"[-ndim:], in_size, kernel, stride, dilation, pads, strict=True)
-    sizes = [_pool_axis(op, *axis, ceil_mode) for axis in per_axis]
+    sizes = [_pool_axis(op, *axis, ceil_mode, fit) for axis in per_axis]
     begin, end, out_size = zip(*sizes, strict=True)
     g = PoolGeometry(
         ndim, layout, N, C, in_size, kernel, stride, dilation, begin, end, out_size, ceil_mode
@@ -588,12 +606,13 @@ def conv_output_size(size, kernel, *, stride=1, padding=0, dilation=1, fit="floo
     op = "conv_output_size"
     words = ("valid", "same", "same_lower")
     axis = _one_axis(op, size, kernel, stride, padding, dilation, words)
-    if fit not in FITS:
-        raise ValueError(f"{op}: fit must be one of {', '.join(map(repr, FITS))}, got {fit!r}")
+    _check_fit(op, fit)
     return _conv_axis(op, "W", *axis, fit)[2]
 
 
-def pool_output_size(size, kernel, *, stride=None, padding=0, dilation=1, ceil_mode=False):
+def pool_output_size(
+    size, kernel, *, stride=None, padding=0, dilation=1, ceil_mode=False, fit="floor"
+):
     """Number of outputs of a pooling along one axis.
 
     Parameters
@@ -608,10 +627,17 @@ def pool_output_size(size, kernel, *, stride=None, padding=0, dilation=1, ceil_m
         Distance between the cells of a window.
     ceil_mode : bool, optional
         Round up instead of down; a window that would start in the end padding is dropped.
+    fit : {"floor", "strict", "pad"}, optional
+        If the size is not whole: drop the rest, raise, or round up as with `ceil_mode`.
 
     Returns
     -------
     int
+
+    Raises
+    ------
+    ValueError
+        If there is no output, or with fit="strict" if the size is not whole.
 
     Examples
     --------
@@ -621,10 +647,10 @@ def pool_output_size(size, kernel, *, stride=None, padding=0, dilation=1, ceil_m
     (2, 3)
     """
     op = "pool_output_size"
-    words = ("valid",) if ceil_mode else ("valid", "same", "same_lower")
     stride = kernel if stride is None else stride
-    axis = _one_axis(op, size, kernel, stride, padding, dilation, words)
-    return _pool_axis(op, "W", *axis, ceil_mode)[2]
+    axis = _one_axis(op, size, kernel, stride, padding, dilation, _padding_words(ceil_mode))
+    ceil_mode = _rounds_up(op, ceil_mode, fit, axis[-1])
+    return _pool_axis(op, "W", *axis, ceil_mode, fit)[2]
 
 
 def same_padding(kernel):

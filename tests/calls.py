@@ -96,6 +96,14 @@ def _others(numbers):
             "mean": f(3),
             "var": abs(f(3)) + 1,
         },
+        "fold_batch_norm": {
+            "w": f(3, 2, 4, 4),
+            "b": f(3),
+            "gamma": f(3),
+            "beta": f(3),
+            "mean": f(3),
+            "var": abs(f(3)) + 1,
+        },
         "global_avg_pool2d": {"x": f(2, 3, 4, 4)},
         "global_avg_pool2d_backward": {"dy": f(2, 3, 1, 1), "x_shape": (2, 3, 4, 4)},
         "global_max_pool2d": {"x": f(2, 3, 4, 4)},
@@ -126,6 +134,7 @@ def _others(numbers):
             "x": f(2, 3, 5, 4),
             "w": f(3, 3, 4, 3, 3, 2),
         },
+        "l2_penalty": {"w": f(4, 5), "strength": 0.5},
         "softmax_loss": {"scores": f(5, 4), "y": labels},
         "svm_loss": {"scores": f(5, 4), "y": labels},
     }
@@ -143,8 +152,18 @@ def valid_call(name, dtype, rng):
     return family(name, n, numbers)
 
 
-# Functions that take an x of any shape.
-OF_ANY_SHAPE = ("dropout", "leaky_relu", "prelu", "relu", "relu6", "sigmoid", "softmax", "tanh")
+# Functions that take an array of any shape as their first.
+OF_ANY_SHAPE = (
+    "dropout",
+    "l2_penalty",
+    "leaky_relu",
+    "prelu",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softmax",
+    "tanh",
+)
 
 # What `prepare_conv2d` returns is no array: test_prepare.py.
 FUNCTIONS = tuple(name for name in fastconv.functional.__all__ if name != "prepare_conv2d")

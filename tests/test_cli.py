@@ -27,7 +27,7 @@ def bench(*args, **options):
 # ---- mistakes -----------------------------------------------------------------------------------
 
 MISTAKES = {
-    "nothing": ([], "info, bench, demo"),
+    "nothing": ([], "info, bench, summary, profile, demo"),
     "unknown command": (["frobnicate"], "frobnicate"),
     "unknown option": (["info", "--frob"], "--frob"),
     "unknown option of bench": (["bench", "--frob"], "--frob"),
@@ -50,6 +50,26 @@ MISTAKES = {
     "check of a pool": (["bench", "--check-auto", "--filter", "pool3x3"], "pool3x3"),
     "scaling of pooling": (["bench", "--scaling", "--op", "pool"], "--scaling"),
     "plot of pooling": (["bench", "--op", "pool", "--plot", "x.png"], "pooling"),
+    "no net": (["summary"], "NAME"),
+    "no such net": (["summary", "vgg-16"], "did you mean vgg16"),
+    "nothing like it": (["profile", "-"], "lenet5"),
+    "pattern without images": (["summary", "INPUT -> FC(3)"], "--input 3x32x32"),
+    "no shape": (["summary", "lenet5", "--input", "32by32"], "3x224x224"),
+    "images of nothing": (["summary", "lenet5", "--input", "1x0x32"], "1x0x32"),
+    "flat images": (["profile", "lenet5", "--input", "1x32"], "images of 1x32"),
+    "images too small": (["summary", "lenet5", "--input", "1x8x8"], "in layer "),
+    "net with filters": (["summary", "lenet5", "--filters", "8"], "--filters"),
+    "filters of a word": (["summary", "INPUT -> CONV", "--filters", "many"], "many"),
+    "more than fits": (
+        ["profile", "INPUT -> CONV(999)", "--input", "3x999x999", "--batch", "65536"],
+        "TB",
+    ),
+    "profile with no time": (["profile", "lenet5", "--seconds", "0"], "'0'"),
+    "profile without end": (["profile", "lenet5", "--seconds", "inf"], "inf"),
+    "profile with threads": (["profile", "lenet5", "--threads", "9999"], "9999"),
+    "picture that is none": (["profile", "lenet5", "--png", "chart.txt"], "chart.txt"),
+    "picture to nowhere": (["profile", "lenet5", "--png", "/no/such/x.png"], "/no/such/x.png"),
+    "profile to a folder": (["profile", "lenet5", "--json", "."], "'.'"),
 }
 
 
@@ -118,7 +138,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"fastconv {fastconv.__version__}\n"
 
 
-@pytest.mark.parametrize("args", [["--help"], ["info", "--help"], ["bench", "--help"]])
+@pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in cli.COMMANDS)])
 def test_help(args, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(args)
@@ -262,14 +282,93 @@ def test_slow_blas_is_named():
     assert "OPENBLAS_CORETYPE=Prescott" in done.stdout
 
 
+# ---- nets ---------------------------------------------------------------------------------------
+
+PATTERN = "INPUT -> [CONV -> RELU -> POOL]*2 -> FC -> RELU -> FC(10)"
+PATTERN_OPTIONS = ["--input", "3x32x32", "--filters", "8,16", "--hidden", "32"]
+
+
+def test_summary(capsys):
+    assert cli.main(["summary", "alexnet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "input 3x224x224, float32"
+    assert any(line.split()[:2] == ["features.0", "Conv2d"] for line in lines)
+    assert "parameters       61,100,840 (244 MB)" in lines
+
+
+def test_summary_of_a_pattern(capsys):
+    assert cli.main(["summary", PATTERN, *PATTERN_OPTIONS]) == 0
+    out = capsys.readouterr().out
+    parameters = 8 * 28 + 16 * 73 + 32 * (16 * 8 * 8 + 1) + 10 * 33
+    assert f"{parameters:,} (" in out
+
+
+def test_summary_json(capsys):
+    args = ["summary", "lenet5", "--json", "--batch", "3", "--dtype", "float64"]
+    assert cli.main(args) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["batch"], content["dtype"]) == (3, "float64")
+    assert content["totals"]["parameters"] == 61_706
+    assert content["rows"][0]["forward_bytes"] == 3 * 32 * 32 * 8
+
+
+def test_a_pattern_that_is_wrong_is_pointed_at(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["summary", "INPUT -> CONV(8", "--input", "3x32x32"])
+    assert end.value.code == 2
+    message, pattern, caret = capsys.readouterr().err.splitlines()
+    assert message.startswith("fastconv summary: ")
+    assert pattern[caret.index("^")] == "("
+
+
+def test_profile(tmp_path):
+    pytest.importorskip("matplotlib")
+    chart, numbers = tmp_path / "chart.png", tmp_path / "numbers.json"
+    files = ("--png", str(chart), "--json", str(numbers))
+    args = (PATTERN, *PATTERN_OPTIONS, "--seconds", "0.01", "--sort", "--threads", "1", *files)
+    done = fastconv_command("profile", *args, "--training", "--batch", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and "\x1b" not in done.stdout
+    assert done.stdout.startswith("pattern: training, 2 x 3x32x32, float32, 1 thread, ")
+    assert done.stdout.endswith(f"picture  {chart}\n")
+    assert "Conv2d + ReLU" in done.stdout
+    assert chart.read_bytes().startswith(b"\x89PNG")
+    content = json.loads(numbers.read_text(encoding="utf-8"))
+    seconds = [row["seconds"] for row in content["rows"]]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_profile_json_on_stdout(capsys):
+    assert cli.main(["profile", "lenet5", "--seconds", "0.01", "--json", "-"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["title"] == "lenet5" and len(content["rows"]) == 12
+
+
+def test_picture_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["profile", "lenet5", "--png", "chart.png"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("pip install 'fastconv[plot]'\n")
+
+
+ON_TERMINALS = {
+    "info": ([], "kernels"),
+    "bench": (["--quick", "--filter", "notes/demo"], "geometric mean"),
+    "summary": (["lenet5"], "61,706"),
+    "profile": (["lenet5", "--seconds", "0.01"], "by kind"),
+}
+
+
 @posix
-@pytest.mark.parametrize("command", [["info"], ["bench", "--quick", "--filter", "notes/demo"]])
+@pytest.mark.parametrize("command", ON_TERMINALS, ids=ON_TERMINALS)
 def test_on_a_terminal(command):
     """Tables by rich where it is installed, and the same words without it."""
+    arguments, word = ON_TERMINALS[command]
     pty = pytest.importorskip("pty")
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *command],
+        [*COMMAND, command, *arguments],
         stdin=child,
         stdout=child,
         stderr=child,
@@ -282,7 +381,7 @@ def test_on_a_terminal(command):
     os.close(parent)
     assert process.wait(timeout=60) == 0
     assert b"Traceback" not in text
-    assert (b"geometric mean" if command[0] == "bench" else b"kernels") in text
+    assert word.encode() in text
     try:
         import rich  # noqa: F401
     except ImportError:

@@ -62,12 +62,12 @@ BAD_CALLS = {
     "activation-array": (
         lambda F: F.conv2d(X, W, activation=np.array(["relu", "relu"])),
         ValueError,
-        "activation must be None or 'relu'",
+        "activation must be None, 'relu' or 'relu6'",
     ),
     "activation-false": (
         lambda F: F.conv2d(X, W, activation=False),
         ValueError,
-        "activation must be None or 'relu', got False",
+        "activation must be None, 'relu' or 'relu6', got False",
     ),
     "fit-none": (lambda F: F.conv2d(X, W, fit=None), ValueError, "fit must be one of"),
     "stride-array": (lambda F: F.conv2d(X, W, stride=np.ones(2)), TypeError, "stride must be"),
@@ -120,6 +120,15 @@ BAD_CALLS = {
         TypeError,
         "delta must be a number, got None",
     ),
+    **{
+        f"strength-{value}": (
+            lambda F, value=value: F.l2_penalty(X, value),
+            ValueError,
+            "l2_penalty: strength must be finite and at least 0, got",
+        )
+        for value in (-1, np.inf, np.nan)
+    },
+    "strength-none": (lambda F: F.l2_penalty(X, None), TypeError, "strength must be a number"),
     "delta-word": (
         lambda F: F.svm_loss(SCORES, np.zeros(3, int), delta="1"),
         TypeError,
@@ -177,7 +186,7 @@ def test_wrong_shapes_name_the_shape(name, rng):
     arguments = valid_call(name, np.float32, rng)
     arrays = _arrays(arguments)
     if name in OF_ANY_SHAPE:
-        arrays.pop("x")
+        arrays.pop(next(iter(arrays)))
     for argument, array in arrays.items():
         for wrong in (array[None, None], array[..., None, None]):
             for module in (fastconv, reference):

@@ -73,6 +73,31 @@ def test_strict_names_dilation_and_both_paddings():
         conv_output_size(9, 3, stride=2, dilation=2, padding=(1, 0), fit="strict")
 
 
+def test_pooling_follows_the_same_rule():
+    """CS231n, "Pooling Layer": (W - F)/S + 1."""
+    assert pool_output_size(224, 2, fit="strict") == 112
+    assert pool_output_size(55, 3, stride=2, fit="strict") == 27
+    message = r"pool_output_size: W=10, F=3, P=0, S=2 do not fit: .* = 4\.5; nearest .* W=9 or 11"
+    with pytest.raises(ValueError, match=message):
+        pool_output_size(10, 3, stride=2, fit="strict")
+    assert pool_output_size(10, 3, stride=2) == 4
+    assert pool_output_size(10, 3, stride=2, fit="pad") == 5
+    with pytest.raises(ValueError, match="ceil_mode=True rounds up what fit='strict' refuses"):
+        pool_output_size(10, 3, stride=2, ceil_mode=True, fit="strict")
+    with pytest.raises(ValueError, match="fit must be one of 'floor', 'strict', 'pad', got None"):
+        pool_output_size(10, 3, fit=None)
+    shape = (1, 1, 10, 9)
+    assert pool_geometry(shape, 3, stride=2, fit="pad") == pool_geometry(
+        shape, 3, stride=2, ceil_mode=True
+    )
+    # "same" leaves nothing to pad
+    assert pool_geometry(shape, 3, stride=2, padding="same", fit="pad") == pool_geometry(
+        shape, 3, stride=2, padding="same"
+    )
+    with pytest.raises(ValueError, match=r"H=10, F=3, P=0, S=2 do not fit"):
+        pool_geometry(shape, 3, stride=2, fit="strict")
+
+
 @pytest.mark.parametrize(("kernel", "expected"), [(1, 0), (3, 1), (5, 2), (7, 3), (11, 5)])
 def test_same_padding_of_the_lecture(kernel, expected):
     assert same_padding(kernel) == expected

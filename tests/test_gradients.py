@@ -168,6 +168,11 @@ def test_losses(loss, rng):
     assert_slopes(lambda: loss(scores, y)[0], scores, loss(scores, y)[1], rng)
 
 
+def test_l2_penalty(rng):
+    w = uniform((6, 5), F64, rng)
+    assert_slopes(lambda: F.l2_penalty(w, 0.7)[0], w, F.l2_penalty(w, 0.7)[1], rng)
+
+
 # ---- algebra, exact on whole numbers ------------------------------------------------------------
 
 
@@ -219,3 +224,44 @@ def test_gradients_are_adjoint_to_the_convolution(isa, rng):
         dy = whole_numbers(y.shape, F64, rng)
         dx, dw, _ = F.conv2d_backward(dy, x, w, padding=1, stride=2)
     assert np.vdot(y, dy) == np.vdot(x, dx) == np.vdot(w, dw)
+
+
+def spread(dy, stride):
+    """dy with stride - 1 zeros between its pixels: what a stride has left out."""
+    N, OC, OH, OW = dy.shape
+    apart = np.zeros((N, OC, (OH - 1) * stride + 1, (OW - 1) * stride + 1), dy.dtype)
+    apart[:, :, ::stride, ::stride] = dy
+    return apart
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [(7, 3, 1, 0), (7, 3, 1, 1), (9, 5, 1, 2), (9, 3, 2, 1), (11, 3, 4, 0), (6, 1, 1, 0)],
+)
+def test_backward_is_a_convolution_with_flipped_filters(size, kernel, stride, padding, algo, rng):
+    """CS231n, "Convolutional Layer", "Backpropagation": with spatially flipped filters.
+
+    dx is dy, with zeros where the stride skipped and F - 1 - P of them around, convolved with the
+    filters flipped along both axes, input and output channels exchanged; dw is x convolved with
+    dy.
+    """
+    x, w = (
+        whole_numbers((2, 4, size, size), F64, rng),
+        whole_numbers((5, 4, kernel, kernel), F64, rng),
+    )
+    y = F.conv2d(x, w, stride=stride, padding=padding, fit="strict", algo=algo)
+    dy = whole_numbers(y.shape, F64, rng)
+    dx, dw, db = F.conv2d_backward(dy, x, w, stride=stride, padding=padding, algo=algo)
+    flipped = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    around = kernel - 1 - padding
+    np.testing.assert_array_equal(
+        F.conv2d(spread(dy, stride), flipped, padding=around, algo=algo), dx
+    )
+    by_channel = F.conv2d(
+        x.transpose(1, 0, 2, 3),
+        spread(dy, stride).transpose(1, 0, 2, 3),
+        padding=padding,
+        algo=algo,
+    )
+    np.testing.assert_array_equal(by_channel.transpose(1, 0, 2, 3), dw)
+    np.testing.assert_array_equal(dy.sum(axis=(0, 2, 3)), db)

@@ -45,6 +45,7 @@ def build(dtype=np.float64):
         "Conv2d-pairs": (Conv2d(4, 3, 3, padding=((0, 1), (2, 1)), **both), image),
         "Conv2d-same": (Conv2d(4, 3, 4, 2, "same", **both), image),
         "Conv2d-NHWC": (Conv2d(6, 3, 3, padding=1, layout="NHWC", **both), image),
+        "Conv2d-pad": (Conv2d(4, 3, 3, 2, fit="pad", **both), image),
         "Conv2d-im2col": (Conv2d(4, 3, 3, algo="im2col", **both), image),
         "ConvTranspose2d": (ConvTranspose2d(4, 6, 3, **both), image),
         "ConvTranspose2d-all": (
@@ -55,6 +56,7 @@ def build(dtype=np.float64):
         "MaxPool2d": (MaxPool2d(2), image),
         "MaxPool2d-all": (MaxPool2d((3, 2), (1, 2), (1, 0), (2, 1), True), image),
         "MaxPool2d-NHWC": (MaxPool2d(2, layout="NHWC"), image),
+        "MaxPool2d-overlapping": (MaxPool2d(3, 2, fit="pad"), image),
         "AvgPool2d": (AvgPool2d(2), image),
         "AvgPool2d-all": (AvgPool2d(3, 2, 1, True, False), image),
         "LPPool2d": (LPPool2d(2, 2), image),
@@ -528,6 +530,30 @@ def test_errors_in_a_sequential_name_the_layer(rng):
     with pytest.raises(RuntimeError) as caught:
         net.backward(np.ones((2, 5), np.float32))
     assert caught.value.__notes__ == [f"in layer 6: {net[6]!r}"]
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda fit: Conv2d(1, 1, 3, 2, fit=fit), "Conv2d"),
+        (lambda fit: MaxPool2d(3, 2, fit=fit), "MaxPool2d"),
+        (lambda fit: AvgPool2d(3, 2, fit=fit), "AvgPool2d"),
+        (lambda fit: LPPool2d(2, 3, 2, fit=fit), "LPPool2d"),
+    ],
+)
+def test_fit_decides_about_sizes_that_are_not_whole(make, name, rng):
+    x = rng.standard_normal((1, 1, 9, 10), np.float32)
+    outputs = {fit: make(fit).output_shape(x.shape)[3] for fit in ("floor", "pad")}
+    assert outputs == {"floor": 4, "pad": 5}
+    assert make("pad")(x).shape[3] == 5
+    strict = make("strict")
+    assert strict(x[..., :9]).shape == (1, 1, 4, 4)
+    for call in (lambda: strict.output_shape(x.shape), lambda: strict(x)):
+        with pytest.raises(ValueError, match=r"W=10, F=3, P=0, S=2 do not fit: .* = 4\.5"):
+            call()
+    assert "fit='strict'" in repr(strict) and "fit" not in repr(make("floor"))
+    with pytest.raises(ValueError, match=rf"{name}: fit must be one of"):
+        make("ceil")
 
 
 def test_subclass_without_methods_says_so():

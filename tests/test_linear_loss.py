@@ -157,3 +157,17 @@ def test_scores_of_any_size_do_not_overflow(loss, dtype):
     scores = np.array([[largest, -largest, 0], [0, largest, largest]], dtype)
     value, dscores = loss(scores, np.array([0, 1]))
     assert value >= 0 and np.isfinite(dscores).all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (7,), (3, 5), (2, 3, 4, 5)])
+def test_l2_penalty_and_gradient(shape, dtype, rng):
+    """Squares are rounded once, their sum is taken in float64; the gradient is one product."""
+    w = np.asarray(uniform(shape, dtype, rng))
+    value, gradient = R.l2_penalty(w, 0.3)
+    eps = float(np.finfo(dtype).eps)
+    for s in everywhere(rng):
+        with s:
+            actual, dw = F.l2_penalty(s.put(w), 0.3)
+            assert actual == pytest.approx(value, rel=2 * eps)
+            assert dw.dtype == dtype
+            np.testing.assert_allclose(dw, gradient, rtol=2 * eps)

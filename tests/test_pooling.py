@@ -312,3 +312,95 @@ def test_large_ones_are_exact(case, channels_last, isa, dtype, rng):
             x, case.kernel, **case.avg_parameters, layout=layout
         )
     assert_sums_close(actual, average, 1, x)  # the sums are exact, but for their division
+
+
+# ---- the lecture's rules ------------------------------------------------------------------------
+
+
+def poolings(n):
+    """(function, its arguments behind x) for each kind of pooling."""
+    yield f"max_pool{n}d", ()
+    yield f"avg_pool{n}d", ()
+    if n == 2:
+        yield "lp_pool2d", (2,)
+        yield "max_pool_window", ()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fit_of_pooling(n, rng):
+    """10 columns are no whole number of windows of 3 with stride 2, 9 columns are."""
+    x = rng.integers(-9, 9, (2, 3, *(9,) * (n - 1), 10)).astype(np.float64)  # sums are exact
+    for name, arguments in poolings(n):
+        for module in (F, R):
+            pool = getattr(module, name)
+
+            def call(x, pool=pool, arguments=arguments, **how):
+                return np.asarray(pool(x, *arguments, 3, stride=2, **how)[0])
+
+            with pytest.raises(ValueError, match=rf"^{name}: W=10, F=3, P=0, S=2 do not fit"):
+                call(x, fit="strict")
+            np.testing.assert_array_equal(call(x), call(x[..., :9], fit="strict"))
+            np.testing.assert_array_equal(call(x, fit="pad"), call(x, ceil_mode=True))
+            assert call(x, fit="pad").shape[-1] == call(x).shape[-1] + 1
+
+
+def test_fit_reaches_the_gradients(rng):
+    x = rng.standard_normal((2, 3, 9, 10))
+    how = {"stride": 2, "fit": "pad"}
+    for module in (F, R):
+        y = module.avg_pool2d(x, 3, **how)
+        dx = module.avg_pool2d_backward(y, x.shape, 3, **how)
+        expected = module.avg_pool2d_backward(y, x.shape, 3, stride=2, ceil_mode=True)
+        np.testing.assert_array_equal(dx, expected)
+        y = module.lp_pool2d(x, 2, 3, **how)
+        dx = module.lp_pool2d_backward(y, x, y, 2, 3, **how)
+        expected = module.lp_pool2d_backward(y, x, y, 2, 3, stride=2, ceil_mode=True)
+        np.testing.assert_array_equal(dx, expected)
+        y, offsets = module.max_pool_window(x, 3, **how)
+        dx = module.max_pool_window_backward(y, offsets, x.shape, 3, **how)
+        y, indices = module.max_pool2d(x, 3, **how, return_indices=True)
+        np.testing.assert_array_equal(dx, module.max_pool2d_backward(y, indices, x.shape))
+
+
+def test_pooling_2x2_drops_three_quarters():
+    """CS231n, "Pooling Layer": 2x2 windows with stride 2 discard 75 % of the activations."""
+    x = np.zeros((1, 64, 224, 224), np.float32)
+    y = F.max_pool2d(x, 2, fit="strict")
+    assert y.shape == (1, 64, 112, 112) and y.size == x.size // 4
+
+
+def test_overlapping_and_l2_pooling_by_hand(dtype):
+    """CS231n, "Pooling Layer": windows of 3 with stride 2; the L2 norm of each window."""
+    x = np.arange(25, dtype=dtype).reshape(1, 1, 5, 5)
+    expected = [[12, 14], [22, 24]]
+    for module in (F, R):
+        np.testing.assert_array_equal(
+            module.max_pool2d(x, 3, stride=2, fit="strict")[0, 0], expected
+        )
+        np.testing.assert_array_equal(
+            module.avg_pool2d(x, 3, stride=2, fit="strict")[0, 0], [[6, 8], [16, 18]]
+        )
+        norms = module.lp_pool2d(x, 2, 3, stride=2, fit="strict")[0, 0]
+        windows = [[x[0, 0, r : r + 3, c : c + 3] for c in (0, 2)] for r in (0, 2)]
+        np.testing.assert_allclose(
+            norms, [[np.linalg.norm(w) for w in row] for row in windows], 1e-6
+        )
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_the_gradient_goes_to_the_tracked_maxima_alone(overlapping, isa, dtype, rng):
+    """CS231n, "Pooling Layer", "Backpropagation": the index of the maximum, the switch, is kept
+    in the forward pass, and routes the gradient; windows that share a maximum add up there."""
+    x = rng.permutation(2 * 3 * 9 * 9).reshape(2, 3, 9, 9).astype(dtype)
+    y, switches = F.max_pool2d(x, 3, stride=2 if overlapping else 3, return_indices=True)
+    planes = x.reshape(2, 3, 81)
+    np.testing.assert_array_equal(
+        np.take_along_axis(planes, switches.reshape(2, 3, -1), 2), y.reshape(2, 3, -1)
+    )
+    dy = rng.integers(1, 9, y.shape).astype(dtype)
+    expected = np.zeros_like(planes)
+    for n, c, oh, ow in np.ndindex(*y.shape):
+        expected[n, c, switches[n, c, oh, ow]] += dy[n, c, oh, ow]
+    dx = F.max_pool2d_backward(dy, switches, x.shape)
+    np.testing.assert_array_equal(dx, expected.reshape(x.shape))
+    assert np.count_nonzero(dx) == len(np.unique(switches + 81 * np.arange(6).reshape(2, 3, 1, 1)))

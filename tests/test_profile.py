@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv import nets
 from fastconv.layers import (
     BatchNorm2d,
     Concat,
@@ -134,6 +135,15 @@ def test_one_layer(training):
     (row,) = fastconv.profile(Conv2d(3, 4, 3), SHAPE, training=training, **QUICK).rows
     assert row.name == "net" and row.kind == "Conv2d"
     assert row.multiply_adds == 4 * 14 * 14 * 27 * (2 if training else 1)
+
+
+def test_net_with_several_outputs(training):
+    net = nets.googlenet(aux_heads=True, classes=10, rng=0)
+    found = fastconv.profile(net, (3, 224, 224), training=training, **QUICK)
+    assert any(row.name.startswith("aux1.") for row in found.rows) == training
+    assert {"conv1.conv", "inception4a", "inception4a.branch1.conv", "fc"} <= {
+        row.name for row in found.rows
+    }
 
 
 def test_watching_changes_no_bit():

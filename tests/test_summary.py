@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import tracemalloc
 from math import prod
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv import layers
-from fastconv.analysis import Facts, ReceptiveField, facts
+from fastconv import layers, nets
+from fastconv.analysis import Facts, ReceptiveField, facts, summary_command
 from fastconv.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -354,15 +355,50 @@ def held(layer):
     return found
 
 
+def held_for_backward(net, shape, batch=1):
+    """Bytes of the images and of all that is kept after forward."""
+    x = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
+    net.forward(x)
+    return sum((held(net) | {x.__array_interface__["data"][0]: x.nbytes}).values())
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_training_bytes_are_what_forward_keeps(batch):
     net, shape = small_net(), (2, 16, 16)
-    x = np.random.default_rng(0).standard_normal((batch, *shape), np.float32)
-    net.forward(x)
-    kept = held(net) | {x.__array_interface__["data"][0]: x.nbytes}
     found = fastconv.summary(net, shape, batch=batch)
-    assert found.totals.training_bytes == sum(kept.values())
+    assert found.totals.training_bytes == held_for_backward(net, shape, batch)
     assert found.totals.training_bytes == sum(row.training_bytes for row in found.rows)
+
+
+@pytest.mark.parametrize("name", ["all_cnn_c", "squeezenet1_1", "mobilenet_v2", "resnet18"])
+def test_training_bytes_of_well_known_nets(name):
+    net, shape = nets.NAMES[name].build(classes=10, rng=0), (3, 64, 64)
+    assert fastconv.summary(net, shape).totals.training_bytes == held_for_backward(net, shape)
+
+
+@pytest.mark.parametrize("aux_heads", [False, True])
+def test_googlenet(aux_heads):
+    net = nets.googlenet(aux_heads=aux_heads, classes=10, rng=0)
+    found = fastconv.summary(net, (3, 224, 224))
+    assert found.totals.parameters == sum(value.size for value in net.params.values())
+    assert found.totals.training_bytes == held_for_backward(net, (3, 224, 224))
+    assert all(row.multiply_adds is not None and row.receptive_field for row in found.rows)
+    names = {row.name.partition(".")[0] for row in found.rows}
+    assert ("aux1" in names, "aux2" in names) == (aux_heads, aux_heads)
+
+
+# Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", table of networks,
+# for the layers before pooling and classification. Their AlexNet has no padding at first.
+@pytest.mark.parametrize(
+    ("name", "size", "padding"),
+    [("alexnet", 195, 64 + 2), ("vgg16", 212, 90), ("mobilenet_v1", 315, None)],
+)
+def test_fields_of_well_known_nets(name, size, padding):
+    with_zeros = summary_command._Zeros(np.random.PCG64())
+    net = nets.NAMES[name].build(classes=10, rng=with_zeros)
+    field = fastconv.receptive_field(net["features"], (3, 224, 224))
+    assert field.size == (size, size) and field.stride == (32, 32)
+    assert padding is None or field.padding == (padding, padding)
 
 
 def test_peak_of_a_row_of_layers():
@@ -376,6 +412,34 @@ def test_peak_of_branches():
     totals = fastconv.summary(net, (1, 8, 8)).totals
     # images, first branch, and the two volumes of the second one
     assert totals.peak_bytes == 4 * 64 * (1 + 4 + 8 + 2)
+
+
+def test_peak_is_what_is_alive():
+    """Results below 128 KB are NumPy's memory, which tracemalloc sees, unlike scratch memory."""
+    rng = np.random.default_rng(0)
+    net = Sequential(
+        Conv2d(2, 16, 3, padding=1, rng=rng),
+        ReLU(),
+        Residual(
+            Sequential(Conv2d(16, 4, 1, rng=rng), ReLU(), Conv2d(4, 16, 3, padding=1, rng=rng)),
+            Conv2d(16, 16, 1, rng=rng),
+        ),
+        MaxPool2d(2),
+        Concat(
+            Conv2d(16, 8, 1, rng=rng),
+            Sequential(Conv2d(16, 24, 1, rng=rng), ReLU(), Conv2d(24, 8, 3, padding=1, rng=rng)),
+        ),
+        Flatten(),
+    )
+    for part, shape in ((net, (2, 40, 40)), (net[3:], (16, 40, 40))):
+        x = np.ones((1, *shape), np.float32)
+        part(x)
+        tracemalloc.start()
+        part(x)
+        peak = tracemalloc.get_traced_memory()[1] + x.nbytes
+        tracemalloc.stop()
+        expected = fastconv.summary(part, shape).totals.peak_bytes
+        assert expected <= peak < expected + 8192  # and Python's own objects
 
 
 # ---- rows, totals, forms ------------------------------------------------------------------------
@@ -505,6 +569,23 @@ def test_layers_of_ones_own():
 
     row = last(Sequential(Conv2d(1, 2, 3), Scale()), (1, 9, 9))
     assert (row.detail, row.multiply_adds, row.receptive_field.size) == ("times 2", 98, (3, 3))
+
+
+def test_containers_of_ones_own():
+    class Twice(layers.Concat):
+        """Its class says nothing new, so it is opened up as its base."""
+
+    class Both(layers.Residual.__base__):
+        """Nobody knows what it does with its parts."""
+
+        def output_shape(self, in_shape):
+            return tuple(in_shape)
+
+    parts = {"a": Conv2d(2, 2, 1), "b": Conv2d(2, 2, 1)}
+    assert [row.name for row in fastconv.summary(Twice(parts), (2, 4, 4)).rows[1:3]] == ["a", "b"]
+    found = fastconv.summary(Both(parts), (2, 4, 4))
+    assert len(found.rows) == 2 and found.rows[1].multiply_adds is None
+    assert found.totals.parameters == 12
 
 
 # ---- mistakes -----------------------------------------------------------------------------------

@@ -8,12 +8,21 @@ import pytest
 
 from fastconv.data import load_digits
 from fastconv.functional import softmax_loss, svm_loss
-from fastconv.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from fastconv.training import SGD, Adam, accuracy, evaluate, fit, optim, predict
+from fastconv.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    PReLU,
+    ReLU,
+    Sequential,
+)
+from fastconv.training import SGD, Adam, accuracy, add_l2_penalty, evaluate, fit, optim, predict
 
 
 def test_examples_of_docstrings():
-    for name in ("training.optim", "training.trainer", "data.digits"):
+    for name in ("training.optim", "training.penalty", "training.trainer", "data.digits"):
         assert doctest.testmod(importlib.import_module(f"fastconv.{name}")).failed == 0
 
 
@@ -338,3 +347,55 @@ def test_digits_refuse_by_name():
         load_digits("valid")
     with pytest.raises(TypeError, match="float16"):
         load_digits(dtype=np.float16)
+
+
+# ---- L2 regularization --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", [softmax_loss, svm_loss])
+def test_gradients_of_the_regularized_loss_are_its_slopes(loss, rng):
+    net = Sequential(
+        Conv2d(2, 3, 3, dtype=np.float64, rng=0), ReLU(), Flatten(),
+        Linear(12, 4, dtype=np.float64, rng=1),
+    )  # fmt: skip
+    x, y = rng.standard_normal((5, 2, 4, 4)), rng.integers(0, 4, 5)
+
+    def full_loss():
+        value, dscores = loss(net.forward(x), y)
+        net.backward(dscores)
+        return value + add_l2_penalty(net, 0.3)
+
+    full_loss()
+    for name, gradient in dict(net.grads).items():
+        p = net.params[name]
+        for i in rng.permutation(p.size)[:6]:
+            before, step = p.flat[i], 1e-6
+            p.flat[i] = before + step
+            above = full_loss()
+            p.flat[i] = before - step
+            below = full_loss()
+            p.flat[i] = before
+            assert gradient.flat[i] == pytest.approx((above - below) / (2 * step), 1e-5, 1e-6)
+
+
+def test_the_penalty_leaves_biases_and_scales_alone():
+    net = Sequential(Conv2d(2, 3, 3, rng=0), BatchNorm2d(3), PReLU(3), Flatten(), Linear(3, 2))
+    weights = {name: net.params[name] for name in ("0.weight", "4.weight")}
+    expected = sum(float((w.astype(np.float64) ** 2).sum()) for w in weights.values())
+    assert add_l2_penalty(net, 2) == pytest.approx(expected, rel=1e-6)
+    for name, gradient in net.grads.items():
+        np.testing.assert_array_equal(gradient, 2 * weights.get(name, 0) * np.ones_like(gradient))
+
+
+def test_fit_with_l2_is_weight_decay_with_the_penalty_in_the_loss(rng):
+    """On a net without biases the updates are those of the optimizer's weight decay."""
+    x, y = rng.standard_normal((40, 6)), rng.integers(0, 3, 40)
+    nets = [Linear(6, 3, bias=False, dtype=np.float64, rng=0) for _ in range(2)]
+    how = {"epochs": 2, "batch_size": 10, "rng": 5}
+    penalized = fit(nets[0], x, y, optimizer=SGD(nets[0], 0.1), l2=0.2, **how)
+    decayed = fit(nets[1], x, y, optimizer=SGD(nets[1], 0.1, weight_decay=0.2), **how)
+    np.testing.assert_allclose(nets[0].params["weight"], nets[1].params["weight"], rtol=1e-12)
+    first = 0.1 * (Linear(6, 3, dtype=np.float64, rng=0).params["weight"] ** 2).sum()
+    assert penalized["loss"][0] - decayed["loss"][0] == pytest.approx(first)
+    with pytest.raises(ValueError, match="fit: l2: strength must be finite and at least 0, got -1"):
+        fit(nets[0], x, y, optimizer=SGD(nets[0], 0.1), l2=-1, **how)

@@ -2,9 +2,12 @@
 
 import argparse
 import difflib
+import shutil
+import textwrap
 
 import numpy as np
 
+from fastconv.analysis.table import shape_text
 from fastconv.bench.command import positive
 
 EPILOG = """\
@@ -20,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments that choose a net, its images and their type."""
     from fastconv import nets
 
-    names = argparse.HelpFormatter("").width  # as wide as the rest of the help
-    parser.epilog = EPILOG.format(names=_wrapped(nets.NAMES, names), command=command)
+    parser.epilog = EPILOG.format(names=_wrapped(nets.NAMES), command=command)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("net", metavar="NAME", help="a well-known net, or a layer pattern")
     parser.add_argument(
@@ -72,6 +74,8 @@ def build(args: argparse.Namespace, rng=0):
     if args.classes:
         options["classes"] = args.classes
     if "->" in args.net or "→" in args.net:
+        if args.input is None and "INPUT(" not in args.net:
+            args.error("a pattern needs the shape of its images: --input 3x32x32")
         options |= {name: getattr(args, name) for name in PATTERN_ONLY if getattr(args, name)}
         net = _built(args, nets.build, args.net, args.input, **options)
         return "pattern", net, net.input_shape
@@ -96,15 +100,14 @@ def _built(args, make, *arguments, **options):
         args.error(f"not enough memory for the parameters of {args.net}")
 
 
-def said(error: Exception) -> str:
-    """An error in one line, with its first note: the layer that it is about."""
+def said(error: Exception, shape: tuple[int, ...]) -> str:
+    """An error in one line, with the images and the first note: the layer that it is about."""
     notes = getattr(error, "__notes__", ())
-    return f"{error} ({notes[0]})" if notes else str(error)
+    return f"images of {shape_text(shape)}: {error}" + (f" ({notes[0]})" if notes else "")
 
 
-def _wrapped(names, width):
-    import textwrap
-
-    return textwrap.fill(
-        ", ".join(names), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-    )
+def _wrapped(names):
+    """Names in lines as wide as those of the rest of the help."""
+    width = shutil.get_terminal_size().columns - 2
+    lines = textwrap.wrap(", ".join(names), max(width - 2, 20), break_long_words=False)
+    return textwrap.indent("\n".join(lines), "  ")

@@ -2,12 +2,15 @@
 
 import argparse
 import importlib.util
+import os
 from pathlib import Path
 
 import fastconv
 from fastconv.analysis import chosen_net
 from fastconv.analysis.profiler import profile
+from fastconv.analysis.summarize import summary
 from fastconv.analysis.summary_command import show
+from fastconv.analysis.table import size
 from fastconv.bench.command import check_writable, positive, write_json
 
 DESCRIPTION = (
@@ -49,9 +52,10 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args)
     title, net, shape = chosen_net.build(args)
     try:
+        check_memory(args, net, shape)
         found = measure(args, title, net, shape)
     except (ValueError, TypeError, RuntimeError) as error:
-        args.error(chosen_net.said(error))
+        args.error(chosen_net.said(error, shape))
     except MemoryError:
         args.error(f"not enough memory for a batch of {args.batch}; make --batch smaller")
     if args.sort:
@@ -67,6 +71,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_memory(args: argparse.Namespace, net, shape: tuple[int, ...]) -> None:
+    """Refuse what the system would kill the process for."""
+    totals = summary(net, shape, batch=args.batch).totals
+    needed = totals.training_bytes if args.training else totals.peak_bytes
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not a POSIX system, or one that does not tell
+        return
+    if needed > there:
+        args.error(
+            f"a batch of {args.batch} needs {size(needed)} for activations, but the machine has "
+            f"{size(there)}; make --batch or --input smaller"
+        )
+
+
 def measure(args: argparse.Namespace, title: str, net, shape: tuple[int, ...]):
     with fastconv.threads(args.threads or fastconv.get_num_threads()):
         return profile(
@@ -74,7 +93,6 @@ def measure(args: argparse.Namespace, title: str, net, shape: tuple[int, ...]):
             shape,
             batch=args.batch,
             training=args.training,
-            prepared=args.prepared,
             seconds=args.seconds,
             title=title,
         )

@@ -24,7 +24,7 @@ def draw(profile, path):
     _draw_peaks(peaks, profile, colours)
     for panel in (times, peaks):
         panel.set_ylim(count - 0.4, -0.6)  # the first layer on top
-        panel.tick_params(axis="x", labelsize=8)
+        panel.tick_params(axis="x", labelsize=8, labeltop=count > 40)
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x", color="#dddddd", linewidth=0.8)
         panel.set_axisbelow(True)

@@ -336,9 +336,8 @@ def _input_row(shape, batch, itemsize, x):
 
 
 def _row(stop, training_bytes, itemsize):
-    # what a container itself has is its parts'
     parameters = 0
-    if not stop.layer.children():
+    if not stop.opened:
         parameters = sum(value.size for value in stop.layer.params.values())
     unshared = stop.facts.unshared_parameters
     return SummaryRow(

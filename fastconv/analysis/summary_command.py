@@ -13,7 +13,7 @@ DESCRIPTION = (
     "Show a net layer by layer: volumes, parameters, multiply-adds, memory and receptive fields.\n"
     "Nothing is computed; see fastconv.summary for how things are counted."
 )
-COLUMNS = """\
+COLUMNS = """
 columns  unshared: parameters if every place had its own; mult-adds: products with weights;
          forward: bytes of the volume that the layer makes; training: bytes it keeps for backward;
          sees, stride, pad: size, step and padding of the receptive field of one output, in pixels
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = summary(net, shape, batch=args.batch)
     except (ValueError, TypeError) as error:
-        args.error(f"images of {table.shape_text(shape)}: {chosen_net.said(error)}")
+        args.error(chosen_net.said(error, shape))
     if args.json:
         print(found.to_json())
     else:

@@ -40,6 +40,7 @@ class Stop:
     y: Volume
     makes: int  # numbers of a new array; 0 where the output is an array that was there
     with_last: bool = False  # done in the pass of the layer before, as a ReLU by a convolution
+    opened: bool = False  # a container whose parts have stops of their own
 
     def makes_what_is_kept(self, journey):
         """Whether its output is an array of its own that some layer needs for backward."""
@@ -109,15 +110,18 @@ def walk(net, x_shape, training=False):
 
 
 def layout_of(net):
-    """The order of axes of the first layer that has one, else "NCHW"."""
-    layout = getattr(net, "options", {}).get("layout") or getattr(net, "layout", None)
-    found = (layout_of(child) for child in net.children().values()) if layout is None else ()
-    return layout or next((name for name in found if name == "NHWC"), "NCHW")
+    """ "NHWC" if any layer has its axes in that order, else "NCHW"."""
+    own = getattr(net, "options", {}).get("layout", getattr(net, "layout", None))
+    parts = (layout_of(child) for child in net.children().values())
+    return "NHWC" if own == "NHWC" or "NHWC" in parts else "NCHW"
 
 
 @singledispatch
 def visit(layer, journey, name, x):
-    """Note `layer`, called `name`, on the volume `x`; returns the volume that it gives."""
+    """Note `layer`, called `name`, on the volume `x`; returns the volume that it gives.
+
+    Containers visit their parts. One that is not registered counts as a single layer.
+    """
     return _note(layer, journey, name, x)
 
 
@@ -173,7 +177,7 @@ def _(block: layers.Residual, journey, name, x):
             journey.pass_through(body, other, y)
     detail = "sum" if block.activation is None else f"sum, {block.activation}"
     found = Facts(detail=detail, window=POINTWISE, keeps_output=True)
-    return journey.stop(name, "Residual", block, body, y, found)
+    return journey.stop(name, "Residual", block, body, y, found, opened=True)
 
 
 @visit.register
@@ -187,7 +191,7 @@ def _(block: layers.Concat, journey, name, x):
         y = Volume(shape, outputs[0].cells, _union(outputs), journey.new_array(shape))
         journey.pass_through(*outputs, y)
     found = Facts(detail=f"{len(outputs)} branches")
-    return journey.stop(name, "Concat", block, outputs[0], y, found)
+    return journey.stop(name, "Concat", block, outputs[0], y, found, opened=True)
 
 
 def _union(volumes):

@@ -27,6 +27,7 @@ from fastconv.functional.avg_pool import (
 from fastconv.functional.batch_norm import (
     batch_norm,
     batch_norm_backward,
+    fold_batch_norm,
 )
 from fastconv.functional.columns import (
     col2im,
@@ -77,6 +78,7 @@ from fastconv.functional.local_response_norm import (
     local_response_norm_backward,
 )
 from fastconv.functional.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -128,11 +130,13 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

@@ -50,11 +50,13 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -97,6 +99,7 @@ def avg_pool1d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -108,6 +111,7 @@ def avg_pool1d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout1d = "NCW",
 ) -> NDArray[Real]: ...
@@ -118,6 +122,7 @@ def avg_pool2d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -129,6 +134,7 @@ def avg_pool2d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
@@ -139,6 +145,7 @@ def avg_pool3d(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -150,6 +157,7 @@ def avg_pool3d_backward(
     stride: Steps | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     count_include_pad: bool = True,
     layout: Layout3d = "NCDHW",
 ) -> NDArray[Real]: ...
@@ -165,7 +173,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     layout: Layout = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     return_statistics: Literal[False] = False,
 ) -> NDArray[Real]: ...
 @overload
@@ -180,7 +188,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     layout: Layout = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     return_statistics: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[Real], NDArray[Real]]: ...
 def batch_norm_backward(
@@ -214,7 +222,7 @@ def conv1d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout1d = "NCW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -269,7 +277,7 @@ def conv2d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout2d = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -324,7 +332,7 @@ def conv3d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout3d = "NCDHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -458,6 +466,15 @@ def dropout_backward(
     kept: NDArray[np.bool_],
     p: float = 0.5,
 ) -> NDArray[Real]: ...
+def fold_batch_norm(
+    w: NDArray[Real],
+    b: NDArray[Real] | None,
+    gamma: NDArray[Real] | None,
+    beta: NDArray[Real] | None,
+    mean: NDArray[Real],
+    var: NDArray[Real],
+    eps: float = 1e-5,
+) -> tuple[NDArray[Real], NDArray[Real]]: ...
 def global_avg_pool2d(
     x: NDArray[Real],
     *,
@@ -488,6 +505,10 @@ def im2col(
     padding: Padding = 0,
     dilation: Steps = 1,
 ) -> NDArray[Real]: ...
+def l2_penalty(
+    w: NDArray[Real],
+    strength: float,
+) -> tuple[float, NDArray[Real]]: ...
 def leaky_relu(
     x: NDArray[Real],
     negative_slope: float = 0.01,
@@ -555,6 +576,7 @@ def lp_pool2d(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 def lp_pool2d_backward(
@@ -566,6 +588,7 @@ def lp_pool2d_backward(
     *,
     stride: Steps | None = None,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
 ) -> NDArray[Real]: ...
 @overload
@@ -577,6 +600,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -589,6 +613,7 @@ def max_pool1d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout1d = "NCW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -608,6 +633,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -620,6 +646,7 @@ def max_pool2d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout2d = "NCHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -639,6 +666,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[False] = False,
 ) -> NDArray[Real]: ...
@@ -651,6 +679,7 @@ def max_pool3d(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout3d = "NCDHW",
     return_indices: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[np.int64]]: ...
@@ -669,6 +698,7 @@ def max_pool_window(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> tuple[NDArray[Real], NDArray[np.uint8] | NDArray[np.int32]]: ...
 def max_pool_window_backward(
@@ -681,6 +711,7 @@ def max_pool_window_backward(
     padding: Padding = 0,
     dilation: Steps = 1,
     ceil_mode: bool = False,
+    fit: Fit = "floor",
     layout: Layout = "NCHW",
 ) -> NDArray[Real]: ...
 def prelu(
@@ -707,7 +738,7 @@ def prepare_conv2d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout2d = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
 ) -> PreparedConv2d[Real]: ...

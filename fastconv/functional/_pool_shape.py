@@ -7,7 +7,7 @@ from fastconv._geometry import freeze
 
 
 @lru_cache(maxsize=4096, typed=True)
-def _cached(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, layout):
+def _cached(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout):
     return _core.Pool(
         _geometry.pool_geometry(
             x_shape,
@@ -16,13 +16,14 @@ def _cached(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, layo
             padding=padding,
             dilation=dilation,
             ceil_mode=ceil_mode,
+            fit=fit,
             layout=layout,
             op=op,
         )
     )
 
 
-def pool_shape(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, layout):
+def pool_shape(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout):
     """Shapes of a pooling, from arguments as the user gave them; x_shape is a tuple of int."""
     return _cached(
         op,
@@ -32,5 +33,6 @@ def pool_shape(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, l
         freeze(padding),
         freeze(dilation),
         bool(ceil_mode),
+        freeze(fit),
         freeze(layout),
     )

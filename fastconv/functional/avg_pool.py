@@ -9,17 +9,17 @@ def _kind(count_include_pad):
     return "average" if count_include_pad else "average_valid"
 
 
-def pool_avg(op, x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout):
+def pool_avg(op, x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout):
     _checks.check_arrays(op, x=x)
-    g = pool_shape(op, x.shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    g = pool_shape(op, x.shape, kernel_size, stride, padding, 1, ceil_mode, fit, layout)
     return _core.sum_pool(g, x, _kind(count_include_pad))
 
 
 def pool_avg_backward(
-    op, dy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    op, dy, x_shape, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
 ):
     _checks.check_arrays(op, dy=dy)
-    g = pool_shape(op, freeze(x_shape), kernel_size, stride, padding, 1, ceil_mode, layout)
+    g = pool_shape(op, freeze(x_shape), kernel_size, stride, padding, 1, ceil_mode, fit, layout)
     reason = f"x_shape {g.x_shape} with kernel {g.geometry.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     return _core.sum_pool_backward(g, dy, _kind(count_include_pad))
@@ -32,6 +32,7 @@ def avg_pool2d(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCHW",
 ):
@@ -41,7 +42,7 @@ def avg_pool2d(
     ----------
     x : ndarray, (N, C, H, W), or (N, H, W, C) with layout="NHWC"
         Images, float32 or float64.
-    kernel_size, stride, padding, ceil_mode, layout
+    kernel_size, stride, padding, ceil_mode, fit, layout
         As in `max_pool2d`; cells of the padding are zeros.
     count_include_pad : bool, optional
         Divide by the number of cells of the window inside image and padding; otherwise inside the
@@ -64,16 +65,24 @@ def avg_pool2d(
            [10.5, 12.5]])
     """
     return pool_avg(
-        "avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool2d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
 def avg_pool1d(
-    x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, layout="NCW"
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    fit="floor",
+    count_include_pad=True,
+    layout="NCW",
 ):
     """Mean of each window of a sequence; see `avg_pool2d`."""
     return pool_avg(
-        "avg_pool1d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool1d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
@@ -84,12 +93,13 @@ def avg_pool3d(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCDHW",
 ):
     """Mean of each window of a volume; see `avg_pool2d`."""
     return pool_avg(
-        "avg_pool3d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool3d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
@@ -101,6 +111,7 @@ def avg_pool2d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCHW",
 ):
@@ -112,7 +123,7 @@ def avg_pool2d_backward(
         Gradient of the loss for the output, in the order of `layout`.
     x_shape : tuple of int
         Shape of the pooling's input.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
         As in `avg_pool2d`.
 
     Returns
@@ -135,6 +146,7 @@ def avg_pool2d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )
@@ -148,6 +160,7 @@ def avg_pool1d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCW",
 ):
@@ -160,6 +173,7 @@ def avg_pool1d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )
@@ -173,6 +187,7 @@ def avg_pool3d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCDHW",
 ):
@@ -185,6 +200,7 @@ def avg_pool3d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )

@@ -71,7 +71,7 @@ def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     _checks.check_arrays(op, dy=dy)
     x_shape = freeze(x_shape)
     size = _geometry.image_sizes(x_shape, layout=freeze(layout), op=op)[2]
-    g = pool_shape(op, x_shape, size, None, 0, 1, False, layout)
+    g = pool_shape(op, x_shape, size, None, 0, 1, False, "floor", layout)
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, f"x_shape {x_shape}")
     dx = np.empty(x_shape, dy.dtype)
     dx[...] = np.asarray(dy) / dy.dtype.type(size[0] * size[1])
@@ -134,6 +134,6 @@ def global_max_pool2d_backward(dy, x, *, layout="NCHW"):
     op = "global_max_pool2d_backward"
     _checks.check_arrays(op, dy=dy, x=x)
     size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    g = pool_shape(op, x.shape, size, None, 0, 1, False, layout)
+    g = pool_shape(op, x.shape, size, None, 0, 1, False, "floor", layout)
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, f"x of shape {x.shape}")
     return _core.max_pool_backward(g, dy, _core.max_pool(g, x, offsets=True)[1])

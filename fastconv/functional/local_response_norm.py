@@ -139,7 +139,9 @@ def _sums(planes, size, layout, mirrored=False):
     kernel = before + 1 + after, 1
     if layout == "NHWC":
         padding, kernel = padding[::-1], kernel[::-1]
-    g = pool_shape("local_response_norm", planes.shape, kernel, 1, padding, 1, False, "NCHW")
+    g = pool_shape(
+        "local_response_norm", planes.shape, kernel, 1, padding, 1, False, "floor", "NCHW"
+    )
     return _core.sum_pool(g, planes, "sum")
 
 

@@ -13,7 +13,9 @@ def _power(x, p):
     return np.abs(x) if p == 1 else np.abs(x) ** x.dtype.type(p)
 
 
-def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout="NCHW"):
+def lp_pool2d(
+    x, norm_type, kernel_size, *, stride=None, ceil_mode=False, fit="floor", layout="NCHW"
+):
     """Lp norm of each window of each channel: (sum of |x|^p)^(1/p); L2 pooling for p = 2.
 
     Parameters
@@ -22,7 +24,7 @@ def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout
         Images, float32 or float64.
     norm_type : float
         The exponent p, finite and at least 1.
-    kernel_size, stride, ceil_mode, layout
+    kernel_size, stride, ceil_mode, fit, layout
         As in `max_pool2d`.
 
     Returns
@@ -43,14 +45,14 @@ def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout
     op = "lp_pool2d"
     _checks.check_arrays(op, x=x)
     p = _checks.check_norm_type(op, norm_type)
-    g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, layout)
+    g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, fit, layout)
     with np.errstate(all="ignore"):
         sums = _core.sum_pool(g, _power(np.asarray(x), p), "sum")
         return np.sqrt(sums, out=sums) if p == 2 else np.power(sums, 1 / p, out=sums)
 
 
 def lp_pool2d_backward(
-    dy, x, y, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout="NCHW"
+    dy, x, y, norm_type, kernel_size, *, stride=None, ceil_mode=False, fit="floor", layout="NCHW"
 ):
     """Gradient of `lp_pool2d`.
 
@@ -66,7 +68,7 @@ def lp_pool2d_backward(
         Gradient of the loss for the output, in the order of `layout`.
     x, y : ndarray
         Input and output of the pooling.
-    norm_type, kernel_size, stride, ceil_mode, layout
+    norm_type, kernel_size, stride, ceil_mode, fit, layout
         As in `lp_pool2d`.
 
     Returns
@@ -86,7 +88,7 @@ def lp_pool2d_backward(
     op = "lp_pool2d_backward"
     _checks.check_arrays(op, dy=dy, x=x, y=y)
     p = _checks.check_norm_type(op, norm_type)
-    g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, layout)
+    g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, fit, layout)
     reason = f"x of shape {g.x_shape} with kernel {g.geometry.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     _checks.check_shape(op, "y", y.shape, g.y_shape, reason)

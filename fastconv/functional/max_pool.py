@@ -11,9 +11,11 @@ from fastconv.functional._pool_shape import pool_shape
 _INT64 = np.dtype(np.int64)
 
 
-def _pool_max(op, x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices):
+def _pool_max(
+    op, x, kernel_size, stride, padding, dilation, ceil_mode, fit, layout, return_indices
+):
     _checks.check_arrays(op, x=x)
-    g = pool_shape(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_shape(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout)
     y, indices = _core.max_pool(g, x, indices=return_indices)
     return (y, indices) if return_indices else y
 
@@ -57,6 +59,7 @@ def max_pool2d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCHW",
     return_indices=False,
 ):
@@ -83,6 +86,9 @@ def max_pool2d(
         Distance between the cells of a window.
     ceil_mode : bool, optional
         Round the output size up; a window that would start in the end padding is dropped.
+    fit : {"floor", "strict", "pad"}, optional
+        If (H - F + 2P) / S is not whole: drop the rest, raise a ValueError, or round up as with
+        `ceil_mode`.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y.
     return_indices : bool, optional
@@ -114,7 +120,16 @@ def max_pool2d(
            [ 8, 15]])
     """
     return _pool_max(
-        "max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool2d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -126,12 +141,22 @@ def max_pool1d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCW",
     return_indices=False,
 ):
     """Maximum of each window of a sequence; see `max_pool2d`."""
     return _pool_max(
-        "max_pool1d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool1d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -143,12 +168,22 @@ def max_pool3d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCDHW",
     return_indices=False,
 ):
     """Maximum of each window of a volume; indices are flat in (D, H, W). See `max_pool2d`."""
     return _pool_max(
-        "max_pool3d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool3d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -203,7 +238,15 @@ def max_pool3d_backward(dy, indices, x_shape, *, layout="NCDHW"):
 
 
 def max_pool_window(
-    x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, layout="NCHW"
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode=False,
+    fit="floor",
+    layout="NCHW",
 ):
     """Max pooling that says in one byte where in its window each maximum is.
 
@@ -211,7 +254,7 @@ def max_pool_window(
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, dilation, ceil_mode
+    x, kernel_size, stride, padding, dilation, ceil_mode, fit
         As in `max_pool2d`; 1-D and 3-D by their `layout`.
     layout : str, optional
         "NCW", "NCHW", "NCDHW" or the same with C last.
@@ -234,7 +277,7 @@ def max_pool_window(
     """
     op = "max_pool_window"
     _checks.check_arrays(op, x=x)
-    g = pool_shape(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_shape(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout)
     return _core.max_pool(g, x, offsets=True)
 
 
@@ -248,6 +291,7 @@ def max_pool_window_backward(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCHW",
 ):
     """Gradient of `max_pool_window`.
@@ -260,7 +304,7 @@ def max_pool_window_backward(
         From `max_pool_window`.
     x_shape : tuple of int
         Shape of the pooling's input.
-    kernel_size, stride, padding, dilation, ceil_mode, layout
+    kernel_size, stride, padding, dilation, ceil_mode, fit, layout
         As in `max_pool_window`.
 
     Returns
@@ -284,7 +328,9 @@ def max_pool_window_backward(
     """
     op = "max_pool_window_backward"
     _checks.check_arrays(op, dy=dy)
-    g = pool_shape(op, freeze(x_shape), kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_shape(
+        op, freeze(x_shape), kernel_size, stride, padding, dilation, ceil_mode, fit, layout
+    )
     reason = f"x_shape {g.x_shape} with kernel {g.geometry.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     _checks.check_indices(op, "offsets", offsets, g.offset_dtype, g.y_shape, reason)

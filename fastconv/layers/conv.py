@@ -37,6 +37,9 @@ class Conv2d(Layer):
         Generator: layers of one shape that get the same int start out with the same weights.
     algo : str
         How to compute it, as in `fastconv.conv2d`.
+    fit : {"floor", "strict", "pad"}
+        What to do where (H - F + 2P) / S is not whole: drop the rest, raise a ValueError that names
+        the numbers and what would fit, or add zeros at the end.
 
     Attributes
     ----------
@@ -69,6 +72,7 @@ class Conv2d(Layer):
         dtype=np.float32,
         rng=None,
         algo="auto",
+        fit="floor",
     ):
         C, OC, G = _channels("Conv2d", in_channels, out_channels, groups)
         self.kernel_size = _geometry._per_axis("Conv2d", "kernel_size", kernel_size, 2)
@@ -79,9 +83,10 @@ class Conv2d(Layer):
             "dilation": _geometry.freeze(dilation),
             "groups": G,
             "layout": layout,
+            "fit": fit,
         }
         shape = (OC, C // G, *self.kernel_size)
-        g = _geometry.conv_geometry(any_images(C, layout), shape, op="Conv2d", **self.options)
+        g = _geometry.check_filters(shape, op="Conv2d", **self.options)
         self.options |= {"stride": g.stride, "dilation": g.dilation}
         super().__init__(
             weight=he_normal(shape, fan_in=prod(shape[1:]), dtype=dtype, rng=rng),
@@ -259,6 +264,7 @@ def _conv_arguments(layer, C, OC):
         "dilation": ((1, 1),),
         "groups": (1,),
         "layout": ("NCHW",),
+        "fit": ("floor",),
     }
     parts = [str(C), str(OC), f"kernel_size={layer.kernel_size}"]
     for name, value in layer.options.items():

@@ -13,20 +13,22 @@ class _Pool2d(Layer):
         self.kernel_size = _geometry.freeze(kernel_size)
         stride = self.kernel_size if stride is None else _geometry.freeze(stride)
         self.options = {"stride": stride} | options
-        self._geometry(any_images(1, self.options["layout"]))
+        fit = options["fit"]  # refused unless it is one; no image is at hand that would have to fit
+        self._geometry(any_images(1, options["layout"]), fit="floor" if fit == "strict" else fit)
 
     def output_shape(self, in_shape):
         return self._geometry(_geometry.freeze(in_shape)).y_shape
 
-    def _geometry(self, in_shape):
+    def _geometry(self, in_shape, **changes):
         options = {name: v for name, v in self.options.items() if name != "count_include_pad"}
+        options |= changes
         op = type(self).__name__
         return _geometry.pool_geometry(in_shape, self.kernel_size, op=op, **options)
 
     def _repr_arguments(self):
         shown = {"kernel_size": self.kernel_size} | self.options
-        if self.options["layout"] == "NCHW":
-            del shown["layout"]
+        usual = {"layout": "NCHW", "fit": "floor"}
+        shown = {name: v for name, v in shown.items() if usual.get(name) != v}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
@@ -47,6 +49,9 @@ class MaxPool2d(_Pool2d):
         Whether a window may reach beyond the end, so that the last pixels count too.
     layout : {"NCHW", "NHWC"}
         Order of the axes.
+    fit : {"floor", "strict", "pad"}
+        What to do where (H - F + 2P) / S is not whole: drop the rest, raise a ValueError that names
+        the numbers and what would fit, or round up as with `ceil_mode`.
 
     Notes
     -----
@@ -63,7 +68,15 @@ class MaxPool2d(_Pool2d):
     """
 
     def __init__(
-        self, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, *, layout="NCHW"
+        self,
+        kernel_size,
+        stride=None,
+        padding=0,
+        dilation=1,
+        ceil_mode=False,
+        *,
+        layout="NCHW",
+        fit="floor",
     ):
         super().__init__(
             kernel_size,
@@ -72,6 +85,7 @@ class MaxPool2d(_Pool2d):
             dilation=_geometry.freeze(dilation),
             ceil_mode=bool(ceil_mode),
             layout=layout,
+            fit=fit,
         )
 
     _undoes_relu = True
@@ -97,7 +111,7 @@ class AvgPool2d(_Pool2d):
 
     Parameters
     ----------
-    kernel_size, stride, padding, ceil_mode, layout
+    kernel_size, stride, padding, ceil_mode, layout, fit
         As for `MaxPool2d`; padded cells count as zeros.
     count_include_pad : bool
         Whether padded cells count in the divisor.
@@ -120,6 +134,7 @@ class AvgPool2d(_Pool2d):
         count_include_pad=True,
         *,
         layout="NCHW",
+        fit="floor",
     ):
         super().__init__(
             kernel_size,
@@ -128,6 +143,7 @@ class AvgPool2d(_Pool2d):
             ceil_mode=bool(ceil_mode),
             count_include_pad=bool(count_include_pad),
             layout=layout,
+            fit=fit,
         )
 
     def _forward(self, x):
@@ -146,7 +162,7 @@ class LPPool2d(_Pool2d):
     ----------
     norm_type : float
         The power p.
-    kernel_size, stride, ceil_mode, layout
+    kernel_size, stride, ceil_mode, layout, fit
         As for `MaxPool2d`.
 
     Examples
@@ -157,8 +173,10 @@ class LPPool2d(_Pool2d):
     array([[[[5.]]]], dtype=float32)
     """
 
-    def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False, *, layout="NCHW"):
-        super().__init__(kernel_size, stride, ceil_mode=bool(ceil_mode), layout=layout)
+    def __init__(
+        self, norm_type, kernel_size, stride=None, ceil_mode=False, *, layout="NCHW", fit="floor"
+    ):
+        super().__init__(kernel_size, stride, ceil_mode=bool(ceil_mode), layout=layout, fit=fit)
         self.norm_type = norm_type
 
     def _forward(self, x):

@@ -68,6 +68,8 @@ def build(
     ``RELU``, ``RELU6``, ``TANH``,      the activations of these names
     ``SIGMOID``, ``SOFTMAX``,
     ``LEAKYRELU(0.01)``, ``PRELU(1)``
+    ``LRN(5, a0.0005, b0.75, k2)``      `LocalResponseNorm`: size, alpha, beta, k; without
+                                        arguments AlexNet's, which these are
     ``BN``                              `BatchNorm2d`
     ``DROPOUT(0.5)``                    `Dropout`, with the probability of dropping
     ``FLATTEN``                         `Flatten`

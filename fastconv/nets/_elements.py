@@ -170,6 +170,15 @@ def _make_batch_norm(shape, options, given):
     return layers.BatchNorm2d(shape[0], dtype=given["dtype"])
 
 
+def _make_lrn(shape, options, given):
+    alpha, beta = options.get("a", 5e-4), options.get("b", 0.75)
+    return layers.LocalResponseNorm(options.get("number", 5), alpha, beta, options.get("k", 2.0))
+
+
+def _write_lrn(lrn):
+    return [str(lrn.size), f"a{number(lrn.alpha)}", f"b{number(lrn.beta)}", f"k{number(lrn.k)}"]
+
+
 def _make_dropout(shape, options, given):
     return layers.Dropout(options.get("number", 0.5), rng=given["rng"])
 
@@ -208,6 +217,18 @@ KINDS = {
     "TANH": _plain(layers.Tanh),
     "SIGMOID": _plain(layers.Sigmoid),
     "SOFTMAX": _plain(layers.Softmax),
+    "LRN": Kind(
+        layers.LocalResponseNorm,
+        _make_lrn,
+        _write_lrn,
+        {
+            "number": (COUNT, "a number of channels such as 5"),
+            "a": (REAL, "an alpha such as a0.0005"),
+            "b": (REAL, "a beta such as b0.75"),
+            "k": (REAL, "a constant such as k2"),
+        },
+        needs=3,
+    ),
     "BN": Kind(layers.BatchNorm2d, _make_batch_norm, needs=3),
     "DROPOUT": Kind(
         layers.Dropout,

@@ -45,6 +45,7 @@ from fastconv.reference.avg_pool import (
 from fastconv.reference.batch_norm import (
     batch_norm,
     batch_norm_backward,
+    fold_batch_norm,
 )
 from fastconv.reference.columns import (
     col2im,
@@ -95,6 +96,7 @@ from fastconv.reference.local_response_norm import (
     local_response_norm_backward,
 )
 from fastconv.reference.loss import (
+    l2_penalty,
     softmax_loss,
     svm_loss,
 )
@@ -146,11 +148,13 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
     "global_max_pool2d_backward",
     "im2col",
+    "l2_penalty",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

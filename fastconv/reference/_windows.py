@@ -67,7 +67,7 @@ def pad(x, g, fill=0.0):
     return padded
 
 
-def pool_geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, layout):
+def pool_geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout):
     """The geometry of a pooling, from arguments as the user gave them."""
     return _geometry.pool_geometry(
         freeze(x_shape),
@@ -76,6 +76,7 @@ def pool_geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode
         padding=freeze(padding),
         dilation=freeze(dilation),
         ceil_mode=bool(ceil_mode),
+        fit=freeze(fit),
         layout=freeze(layout),
         op=op,
     )

@@ -36,19 +36,19 @@ def _window_counts(g, count_include_pad):
 
 
 @ieee
-def pool_avg(op, x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout):
+def pool_avg(op, x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout):
     dtype = _checks.check_arrays(op, x=x)
-    g = pool_geometry(op, x.shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    g = pool_geometry(op, x.shape, kernel_size, stride, padding, 1, ceil_mode, fit, layout)
     sums = sum_windows(pad(channels_first(x, layout), g), g)
     return in_layout(sums / _window_counts(g, count_include_pad), dtype, layout)
 
 
 @ieee
 def pool_avg_backward(
-    op, dy, x_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    op, dy, x_shape, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
 ):
     dtype = _checks.check_arrays(op, dy=dy)
-    g = pool_geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode, layout)
+    g = pool_geometry(op, x_shape, kernel_size, stride, padding, 1, ceil_mode, fit, layout)
     reason = f"x_shape {g.x_shape} with kernel {g.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     shares = channels_first(dy, layout) / _window_counts(g, count_include_pad)
@@ -62,6 +62,7 @@ def avg_pool2d(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCHW",
 ):
@@ -71,7 +72,7 @@ def avg_pool2d(
     ----------
     x : ndarray, (N, C, H, W), or (N, H, W, C) with layout="NHWC"
         Images, float32 or float64.
-    kernel_size, stride, padding, ceil_mode, layout
+    kernel_size, stride, padding, ceil_mode, fit, layout
         As in `max_pool2d`; cells of the padding are zeros.
     count_include_pad : bool, optional
         Divide by the number of cells of the window inside image and padding; otherwise inside the
@@ -92,16 +93,24 @@ def avg_pool2d(
            [10.5, 12.5]])
     """
     return pool_avg(
-        "avg_pool2d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool2d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
 def avg_pool1d(
-    x, kernel_size, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, layout="NCW"
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    fit="floor",
+    count_include_pad=True,
+    layout="NCW",
 ):
     """Mean of each window of a sequence; see `avg_pool2d`."""
     return pool_avg(
-        "avg_pool1d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool1d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
@@ -112,12 +121,13 @@ def avg_pool3d(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCDHW",
 ):
     """Mean of each window of a volume; see `avg_pool2d`."""
     return pool_avg(
-        "avg_pool3d", x, kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+        "avg_pool3d", x, kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
     )
 
 
@@ -129,6 +139,7 @@ def avg_pool2d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCHW",
 ):
@@ -140,7 +151,7 @@ def avg_pool2d_backward(
         Gradient of the loss for the output, in the order of `layout`.
     x_shape : tuple of int
         Shape of the pooling's input.
-    kernel_size, stride, padding, ceil_mode, count_include_pad, layout
+    kernel_size, stride, padding, ceil_mode, fit, count_include_pad, layout
         As in `avg_pool2d`.
 
     Returns
@@ -161,6 +172,7 @@ def avg_pool2d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )
@@ -174,6 +186,7 @@ def avg_pool1d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCW",
 ):
@@ -186,6 +199,7 @@ def avg_pool1d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )
@@ -199,6 +213,7 @@ def avg_pool3d_backward(
     stride=None,
     padding=0,
     ceil_mode=False,
+    fit="floor",
     count_include_pad=True,
     layout="NCDHW",
 ):
@@ -211,6 +226,7 @@ def avg_pool3d_backward(
         stride,
         padding,
         ceil_mode,
+        fit,
         count_include_pad,
         layout,
     )

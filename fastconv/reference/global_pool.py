@@ -28,7 +28,7 @@ def global_avg_pool2d(x, *, layout="NCHW"):
     op = "global_avg_pool2d"
     _checks.check_arrays(op, x=x)
     size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    return pool_avg(op, x, size, None, 0, False, True, layout)
+    return pool_avg(op, x, size, None, 0, False, "floor", True, layout)
 
 
 def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
@@ -56,7 +56,7 @@ def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     op = "global_avg_pool2d_backward"
     _checks.check_arrays(op, dy=dy)
     size = _geometry.image_sizes(freeze(x_shape), layout=freeze(layout), op=op)[2]
-    return pool_avg_backward(op, dy, x_shape, size, None, 0, False, True, layout)
+    return pool_avg_backward(op, dy, x_shape, size, None, 0, False, "floor", True, layout)
 
 
 def global_max_pool2d(x, *, layout="NCHW"):
@@ -81,7 +81,7 @@ def global_max_pool2d(x, *, layout="NCHW"):
     op = "global_max_pool2d"
     _checks.check_arrays(op, x=x)
     size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    return pool_max(op, x, size, None, 0, 1, False, layout, False)
+    return pool_max(op, x, size, None, 0, 1, False, "floor", layout, False)
 
 
 def global_max_pool2d_backward(dy, x, *, layout="NCHW"):
@@ -110,6 +110,6 @@ def global_max_pool2d_backward(dy, x, *, layout="NCHW"):
     op = "global_max_pool2d_backward"
     _checks.check_arrays(op, dy=dy, x=x)
     size = _geometry.image_sizes(x.shape, layout=freeze(layout), op=op)[2]
-    y, indices = pool_max(op, x, size, None, 0, 1, False, layout, True)
+    y, indices = pool_max(op, x, size, None, 0, 1, False, "floor", layout, True)
     _checks.check_shape(op, "dy", dy.shape, y.shape, f"x of shape {x.shape}")
     return pool_max_backward(op, dy, indices, x.shape, layout)

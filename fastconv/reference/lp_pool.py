@@ -17,7 +17,9 @@ from fastconv.reference._windows import (
 
 
 @ieee
-def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout="NCHW"):
+def lp_pool2d(
+    x, norm_type, kernel_size, *, stride=None, ceil_mode=False, fit="floor", layout="NCHW"
+):
     """Lp norm of each window of each channel: (sum of |x|^p)^(1/p); L2 pooling for p = 2.
 
     Parameters
@@ -26,7 +28,7 @@ def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout
         Images, float32 or float64.
     norm_type : float
         The exponent p, finite and at least 1.
-    kernel_size, stride, ceil_mode, layout
+    kernel_size, stride, ceil_mode, fit, layout
         As in `max_pool2d`.
 
     Returns
@@ -45,14 +47,14 @@ def lp_pool2d(x, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout
     op = "lp_pool2d"
     dtype = _checks.check_arrays(op, x=x)
     p = _checks.check_norm_type(op, norm_type)
-    g = pool_geometry(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, layout)
+    g = pool_geometry(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, fit, layout)
     sums = sum_windows(pad(np.abs(channels_first(x, layout)) ** p, g), g)
     return in_layout(sums ** (1 / p), dtype, layout)
 
 
 @ieee
 def lp_pool2d_backward(
-    dy, x, y, norm_type, kernel_size, *, stride=None, ceil_mode=False, layout="NCHW"
+    dy, x, y, norm_type, kernel_size, *, stride=None, ceil_mode=False, fit="floor", layout="NCHW"
 ):
     """Gradient of `lp_pool2d`.
 
@@ -68,7 +70,7 @@ def lp_pool2d_backward(
         Gradient of the loss for the output, in the order of `layout`.
     x, y : ndarray
         Input and output of the pooling.
-    norm_type, kernel_size, stride, ceil_mode, layout
+    norm_type, kernel_size, stride, ceil_mode, fit, layout
         As in `lp_pool2d`.
 
     Returns
@@ -85,7 +87,7 @@ def lp_pool2d_backward(
     op = "lp_pool2d_backward"
     dtype = _checks.check_arrays(op, dy=dy, x=x, y=y)
     p = _checks.check_norm_type(op, norm_type)
-    g = pool_geometry(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, layout)
+    g = pool_geometry(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, fit, layout)
     reason = f"x of shape {g.x_shape} with kernel {g.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     _checks.check_shape(op, "y", y.shape, g.y_shape, reason)

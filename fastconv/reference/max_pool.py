@@ -57,9 +57,9 @@ def _scatter(dy, plane_index, size):
     return planes.reshape(N, C, *size)
 
 
-def pool_max(op, x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices):
+def pool_max(op, x, kernel_size, stride, padding, dilation, ceil_mode, fit, layout, return_indices):
     dtype = _checks.check_arrays(op, x=x)
-    g = pool_geometry(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_geometry(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout)
     best, winner = _maxima(channels_first(x, layout), g)
     y = in_layout(best, dtype, layout)
     if not return_indices:
@@ -93,6 +93,7 @@ def max_pool2d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCHW",
     return_indices=False,
 ):
@@ -119,6 +120,9 @@ def max_pool2d(
         Distance between the cells of a window.
     ceil_mode : bool, optional
         Round the output size up; a window that would start in the end padding is dropped.
+    fit : {"floor", "strict", "pad"}, optional
+        If (H - F + 2P) / S is not whole: drop the rest, raise a ValueError, or round up as with
+        `ceil_mode`.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y.
     return_indices : bool, optional
@@ -148,7 +152,16 @@ def max_pool2d(
            [ 8, 15]])
     """
     return pool_max(
-        "max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool2d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -160,12 +173,22 @@ def max_pool1d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCW",
     return_indices=False,
 ):
     """Maximum of each window of a sequence; see `max_pool2d`."""
     return pool_max(
-        "max_pool1d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool1d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -177,12 +200,22 @@ def max_pool3d(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCDHW",
     return_indices=False,
 ):
     """Maximum of each window of a volume; indices are flat in (D, H, W). See `max_pool2d`."""
     return pool_max(
-        "max_pool3d", x, kernel_size, stride, padding, dilation, ceil_mode, layout, return_indices
+        "max_pool3d",
+        x,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode,
+        fit,
+        layout,
+        return_indices,
     )
 
 
@@ -235,7 +268,15 @@ def max_pool3d_backward(dy, indices, x_shape, *, layout="NCDHW"):
 
 
 def max_pool_window(
-    x, kernel_size, *, stride=None, padding=0, dilation=1, ceil_mode=False, layout="NCHW"
+    x,
+    kernel_size,
+    *,
+    stride=None,
+    padding=0,
+    dilation=1,
+    ceil_mode=False,
+    fit="floor",
+    layout="NCHW",
 ):
     """Max pooling that says in one byte where in its window each maximum is.
 
@@ -243,7 +284,7 @@ def max_pool_window(
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, dilation, ceil_mode
+    x, kernel_size, stride, padding, dilation, ceil_mode, fit
         As in `max_pool2d`; 1-D and 3-D by their `layout`.
     layout : str, optional
         "NCW", "NCHW", "NCDHW" or the same with C last.
@@ -264,7 +305,7 @@ def max_pool_window(
     """
     op = "max_pool_window"
     dtype = _checks.check_arrays(op, x=x)
-    g = pool_geometry(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_geometry(op, x.shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout)
     best, winner = _maxima(channels_first(x, layout), g)
     return in_layout(best, dtype, layout), in_layout(winner, _offset_dtype(g), layout)
 
@@ -284,6 +325,7 @@ def max_pool_window_backward(
     padding=0,
     dilation=1,
     ceil_mode=False,
+    fit="floor",
     layout="NCHW",
 ):
     """Gradient of `max_pool_window`.
@@ -296,7 +338,7 @@ def max_pool_window_backward(
         From `max_pool_window`.
     x_shape : tuple of int
         Shape of the pooling's input.
-    kernel_size, stride, padding, dilation, ceil_mode, layout
+    kernel_size, stride, padding, dilation, ceil_mode, fit, layout
         As in `max_pool_window`.
 
     Returns
@@ -317,7 +359,7 @@ def max_pool_window_backward(
     """
     op = "max_pool_window_backward"
     dtype = _checks.check_arrays(op, dy=dy)
-    g = pool_geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, layout)
+    g = pool_geometry(op, x_shape, kernel_size, stride, padding, dilation, ceil_mode, fit, layout)
     reason = f"x_shape {g.x_shape} with kernel {g.kernel}"
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, reason)
     _checks.check_indices(op, "offsets", offsets, _offset_dtype(g), g.y_shape, reason)

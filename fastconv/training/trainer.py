@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastconv import _checks
 from fastconv.functional import softmax_loss
+from fastconv.training.penalty import add_l2_penalty
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ def fit(
     optimizer,
     rng=None,
     loss=softmax_loss,
+    l2=0.0,
     augment=None,
     on_step=None,
     validation=None,
@@ -66,6 +69,9 @@ def fit(
         Source of the order of the images, and of `augment`.
     loss : callable
         ``loss(scores, y) -> (loss, dscores)``, for instance `softmax_loss` or `svm_loss`.
+    l2 : float, optional
+        Strength of L2 regularization: the loss of a step has `add_l2_penalty` added, and so have
+        the gradients.
     augment : callable, optional
         ``augment(images, rng) -> images``, applied to each batch.
     on_step : callable, optional
@@ -104,6 +110,7 @@ def fit(
     """
     x, y = _checked_data(x, y)
     epochs, batch_size = _count("epochs", epochs), _count("batch_size", batch_size)
+    l2 = _checks.check_strength("fit: l2", l2)
     if getattr(optimizer, "net", net) is not net:
         raise ValueError("fit: the optimizer was made for another network than net")
     rng = np.random.default_rng(rng)
@@ -119,7 +126,7 @@ def fit(
         for step in range(1, steps + 1):
             chosen = order[(step - 1) * batch_size : step * batch_size]
             images = x[chosen] if augment is None else augment(x[chosen], rng)
-            step_loss = _train_step(net, images, y[chosen], optimizer, loss)
+            step_loss = _train_step(net, images, y[chosen], optimizer, loss, l2)
             history["loss"].append(step_loss)
             if step == steps:
                 share = _end_epoch(history, steps, net, validation, loss)
@@ -138,9 +145,11 @@ def _end_epoch(history, steps, net, validation, loss):
     return share
 
 
-def _train_step(net, x, y, optimizer, loss):
+def _train_step(net, x, y, optimizer, loss, l2):
     value, dscores = loss(net.forward(x), y)
     net.backward(dscores, need_dx=False)
+    if l2:
+        value += add_l2_penalty(net, l2)
     optimizer.step()
     return float(value)
 
