@@ -80,6 +80,8 @@ def _value(argument: Argument, kind: str):
         return value
     if isinstance(value, tuple):
         fits = {PAIR: len(value) == 2, SIZE: len(value) == 2, SIZES: len(value) == 3}
+        if kind == PAIR and value[0] == value[-1]:
+            value = value[0]
         return value if fits.get(kind) else None
     return value if kind == REAL else int(value) if value == int(value) else None
 
