@@ -401,7 +401,12 @@ def _result(ufunc, *operands):
 def _bend(values, x, slope):
     """values where x is positive, slope * values elsewhere (where x is NaN, too)."""
     y = _result(np.multiply, slope, values)
-    np.copyto(y, values, where=x > 0)
+    # Chosen by bits: np.where and masked copies branch at each number, and which way is random.
+    bits = y.view(f"i{y.itemsize}")
+    positive = np.greater(x, 0, out=np.empty(y.shape, bool)).view(np.int8)
+    positive = np.negative(positive, dtype=bits.dtype, casting="unsafe", out=np.empty_like(bits))
+    positive &= np.bitwise_xor(bits, values.view(bits.dtype))
+    bits ^= positive
     return y
 
 
