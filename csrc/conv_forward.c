@@ -146,7 +146,7 @@ static void multiply_block(const fc_conv_job *job, ptrdiff_t group, const fc_sum
         tile.b_at = job->offsets;
     }
     tile.init = !first ? FC_INIT_LOAD : job->bias ? start : FC_INIT_ZERO;
-    tile.relu = last && job->relu;
+    tile.relu = last ? job->relu : FC_NO_RELU;
     /* each panel of pixels asks for its share, half a cache line at most: the tile asks once in two steps */
     tile.ahead_step = FC_MIN(32, fc_ceil_div(plan->oc_panel * itemsize, panels));
     char *stored = plan->tiles_in_scratch ? s->tiles : NULL;

@@ -13,6 +13,9 @@
 #define FC_VERSION "0.1.0"
 #define FC_SPATIAL 3
 
+/* What `relu` asks for everywhere: nothing, max(y, 0), or min(max(y, 0), 6). */
+enum { FC_NO_RELU, FC_RELU, FC_RELU6 };
+
 typedef enum {
 #define FC_STATUS(name, message) FC_##name,
 #include "status.inc"
@@ -207,9 +210,32 @@ fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const 
 
 /* ---- activation ------------------------------------------------------------------------ */
 
-/* n neighbouring elements: y = max(x, 0), NaN kept; dx = dy where x is not 0 or less, else 0. */
-void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y);
+/* n neighbouring elements: y = max(x, 0) or, where `relu` is FC_RELU6, no more than 6, NaN kept; y may
+ * be x. dx = dy where x is not 0 or less, else 0. */
+void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, int relu, void *y);
 void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx);
+
+/* y = a + b, and the activation `relu` of that; y may be a or b. */
+void fc_add(fc_dtype dtype, ptrdiff_t n, const void *a, const void *b, int relu, void *y);
+
+/* ---- batch normalization ----------------------------------------------------------------- */
+
+/* Dense arrays [N][C][pixels], or [N][pixels][C] with channels_last; vectors have C elements. */
+typedef struct {
+    ptrdiff_t N, C, pixels;
+    int channels_last;
+    double eps;
+} fc_norm;
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias, rectified if so asked; mean and var are first set
+ * to those of x if `training`. weight and bias may be NULL. */
+fc_status fc_batch_norm(const fc_norm *g, fc_dtype dtype, const void *x, const void *weight,
+                        const void *bias, void *mean, void *var, int training, int relu, void *y);
+
+/* Its gradients; dx may be NULL. In training mean and var are functions of x. */
+fc_status fc_batch_norm_grad(const fc_norm *g, fc_dtype dtype, const void *dy, const void *x,
+                             const void *weight, const void *mean, const void *var, int training,
+                             void *dx, void *dweight, void *dbias);
 
 /* ---- machine ---------------------------------------------------------------------------- */
 

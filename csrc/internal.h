@@ -168,6 +168,18 @@ typedef struct {
     ptrdiff_t dx_row;
 } fc_cover;
 
+/* Numbers to be normalized, their gradients, and what becomes of them: see kernels/norm.inc. Rows of
+ * all three arrays are `row` elements apart. */
+typedef struct {
+    ptrdiff_t rows, cols, row;
+    int per_column;
+    const void *x, *dy; /* dy may be NULL */
+    const void *shift, *scale, *dy_scale, *bias;
+    int relu;
+    void *y;
+    double *sums, *products;
+} fc_norm_block;
+
 /* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. Channels or filters
  * are the vectors, whole ones.
  * wino_input: `rows` x `cols` tiles, m apart both ways, of a patch [row][column][channel], `src_col`

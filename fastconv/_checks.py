@@ -15,6 +15,7 @@ FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
 ALGOS = ("auto", "gemm", "winograd", "im2col", "naive")
 GRADIENTS = ("x", "w", "b")
+ACTIVATIONS = {None: 0, "relu": 1, "relu6": 2}  # names, and what C calls them
 
 _ndarray = np.ndarray  # a name of this module is found faster than an attribute
 
@@ -161,8 +162,9 @@ def check_suits(op, algo, g):
 
 def check_activation(op, activation):
     """Refuse an unknown name of an activation."""
-    if activation is not None and not (isinstance(activation, str) and activation == "relu"):
-        raise ValueError(f"{op}: activation must be None or 'relu', got {activation!r}")
+    if not (activation is None or (isinstance(activation, str) and activation in ACTIVATIONS)):
+        raise ValueError(f"{op}: activation must be None, 'relu' or 'relu6', got {activation!r}")
+    return ACTIVATIONS[activation]
 
 
 def check_needs(op, needs):

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def conv_forward(
     x: Floats,
     w: Floats,
     b: Floats | None = None,
-    relu: bool = False,
+    relu: int = 0,
     algo: str = "auto",
     out: Floats | None = None,
 ) -> Floats: ...
@@ -53,8 +54,32 @@ def bias_grad(g: Conv, dy: Floats) -> Floats: ...
 def input_bias_grad(g: Conv, dx: Floats) -> Floats: ...
 def im2col(g: Conv, x: Floats) -> Floats: ...
 def col2im(g: Conv, cols: Floats) -> Floats: ...
-def relu(x: Floats) -> Floats: ...
+def relu(x: Floats, relu: int = 1, out: Floats | None = None) -> Floats: ...
+def empty(shape: Sequence[int], dtype: DTypeLike) -> Floats: ...
 def relu_grad(dy: Floats, x: Floats, out: Floats | None = None) -> Floats: ...
+def add(a: Floats, b: Floats, relu: int = 0, out: Floats | None = None) -> Floats: ...
+def batch_norm(
+    x: Floats,
+    weight: Floats | None,
+    bias: Floats | None,
+    mean: Floats,
+    var: Floats,
+    training: bool,
+    eps: float,
+    channels_last: bool,
+    relu: int,
+) -> Floats: ...
+def batch_norm_grad(
+    dy: Floats,
+    x: Floats,
+    weight: Floats | None,
+    mean: Floats,
+    var: Floats,
+    training: bool,
+    eps: float,
+    channels_last: bool,
+    need_dx: bool,
+) -> tuple[Floats | None, Floats, Floats]: ...
 def conv_plan(g: Conv, dtype: DTypeLike) -> dict[str, Any]: ...
 
 class PreparedConv:

@@ -115,8 +115,19 @@ cdef extern from "fastconv.h" nogil:
                                    const fc_array *dy, const fc_array *dx)
     fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy,
                         const fc_array *index, const fc_array *dx, int zeroed)
-    void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y)
+    void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, int relu, void *y)
     void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx)
+    void fc_add(fc_dtype dtype, ptrdiff_t n, const void *a, const void *b, int relu, void *y)
+    ctypedef struct fc_norm:
+        ptrdiff_t N, C, pixels
+        int channels_last
+        double eps
+    fc_status fc_batch_norm(const fc_norm *g, fc_dtype dtype, const void *x, const void *weight,
+                            const void *bias, void *mean, void *var, int training, int relu,
+                            void *y)
+    fc_status fc_batch_norm_grad(const fc_norm *g, fc_dtype dtype, const void *dy, const void *x,
+                                 const void *weight, const void *mean, const void *var,
+                                 int training, void *dx, void *dweight, void *dbias)
     ctypedef struct fc_feature:
         const char *name
         int available
@@ -281,6 +292,11 @@ cdef object _new(tuple shape, object dtype):
     return _ndarray(shape, dtype, _ResultMemory(bytes))
 
 
+def empty(shape, dtype):
+    """An array for a result, in memory that is used again once it is gone."""
+    return _new(tuple(shape), np.dtype(dtype))
+
+
 cdef object _dtype_object(View view):
     return _float32 if view.dtype == FC_F32 else _float64
 
@@ -372,8 +388,11 @@ cdef class Pool:
 
 # ---- convolution --------------------------------------------------------------------------------
 
-def conv_forward(Conv g, x, w, b=None, bint relu=False, str algo="auto", out=None):
-    """y of the convolution; algo is "auto", "gemm", "winograd" or "naive"."""
+def conv_forward(Conv g, x, w, b=None, int relu=0, str algo="auto", out=None):
+    """y of the convolution; algo is "auto", "gemm", "winograd" or "naive".
+
+    relu is 0, 1 for max(y, 0) or 2 for min(max(y, 0), 6), as in all functions here.
+    """
     cdef bint naive = algo == "naive"
     cdef fc_algo code = FC_AUTO if naive else _algos[algo]
     cdef View xv = _floats(x, g.x_shape, g.channels_last)
@@ -505,13 +524,14 @@ cdef View _flat(object array, tuple shape, bint writable=False):
     return view
 
 
-def relu(x):
-    """max(x, 0) of a contiguous array of one axis."""
+def relu(x, int relu=1, out=None):
+    """max(x, 0), or min(max(x, 0), 6), of a contiguous array of one axis. `out` may be x."""
     cdef View xv = _flat(x, x.shape)
-    y = _new(x.shape, _dtype_object(xv))
+    y = _new(x.shape, _dtype_object(xv)) if out is None else out
     cdef View yv = _flat(y, x.shape, True)
+    _same_dtype(xv, yv)
     with nogil:
-        fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, yv.array.data)
+        fc_relu(xv.dtype, xv.buffer.shape[0], xv.array.data, relu, yv.array.data)
     return y
 
 
@@ -526,6 +546,90 @@ def relu_grad(dy, x, out=None):
         fc_relu_grad(
             dyv.dtype, dyv.buffer.shape[0], dyv.array.data, xv.array.data, dxv.array.data)
     return dx
+
+
+def add(a, b, int relu=0, out=None):
+    """a + b, rectified if so asked, of contiguous arrays of one axis. `out` may be a or b."""
+    cdef View av = _flat(a, a.shape), bv = _flat(b, a.shape)
+    _same_dtype(av, bv)
+    y = _new(a.shape, _dtype_object(av)) if out is None else out
+    cdef View yv = _flat(y, a.shape, True)
+    _same_dtype(av, yv)
+    with nogil:
+        fc_add(
+            av.dtype, av.buffer.shape[0], av.array.data, bv.array.data, relu, yv.array.data)
+    return y
+
+
+# ---- batch normalization ------------------------------------------------------------------------
+
+cdef fc_norm _norm(View x, bint channels_last, double eps) noexcept:
+    cdef fc_norm g
+    cdef int i, first = 1 if channels_last else 2, channel
+    channel = x.buffer.ndim - 1 if channels_last else 1
+    g.N, g.C, g.pixels = x.buffer.shape[0], x.buffer.shape[channel], 1
+    for i in range(first, first + x.buffer.ndim - 2):
+        g.pixels *= x.buffer.shape[i]
+    g.channels_last, g.eps = channels_last, eps
+    return g
+
+
+cdef View _dense(object array, tuple shape, View like, bint writable=False):
+    """A contiguous array of the shape and of the other one's dtype; None where there is none."""
+    if array is None:
+        return None
+    if not array.flags.c_contiguous:
+        raise ValueError("a contiguous array was expected")
+    cdef View view = _flat(array, shape, writable)
+    if like is not None:
+        _same_dtype(like, view)
+    return view
+
+
+cdef void *_address(View view) noexcept nogil:
+    return NULL if view is None else view.array.data
+
+
+def batch_norm(x, weight, bias, mean, var, bint training, double eps, bint channels_last,
+               int relu):
+    """y of contiguous arrays; mean and var are set if training. weight and bias may be None."""
+    cdef View xv = _dense(x, x.shape, None)
+    cdef fc_norm g = _norm(xv, channels_last, eps)
+    cdef tuple vector = (g.C,)
+    cdef View wv = _dense(weight, vector, xv), bv = _dense(bias, vector, xv)
+    cdef View mv = _dense(mean, vector, xv, training), vv = _dense(var, vector, xv, training)
+    y = _new(x.shape, _dtype_object(xv))
+    cdef View yv = _dense(y, x.shape, xv, True)
+    cdef fc_status status
+    with nogil:
+        status = fc_batch_norm(
+            &g, xv.dtype, xv.array.data, _address(wv), _address(bv), _address(mv), _address(vv),
+            training, relu, yv.array.data)
+    _raise_status(status, f"batch_norm of {x.shape}")
+    return y
+
+
+def batch_norm_grad(dy, x, weight, mean, var, bint training, double eps, bint channels_last,
+                    bint need_dx):
+    """(dx or None, dweight, dbias) of contiguous arrays; weight may be None."""
+    cdef View xv = _dense(x, x.shape, None)
+    cdef View dyv = _dense(dy, x.shape, xv)
+    cdef fc_norm g = _norm(xv, channels_last, eps)
+    cdef tuple vector = (g.C,)
+    cdef View wv = _dense(weight, vector, xv)
+    cdef View mv = _dense(mean, vector, xv), vv = _dense(var, vector, xv)
+    dtype = _dtype_object(xv)
+    dx = _new(x.shape, dtype) if need_dx else None
+    dweight, dbias = _empty(vector, dtype), _empty(vector, dtype)
+    cdef View dxv = _dense(dx, x.shape, xv, True)
+    cdef View dwv = _dense(dweight, vector, xv, True), dbv = _dense(dbias, vector, xv, True)
+    cdef fc_status status
+    with nogil:
+        status = fc_batch_norm_grad(
+            &g, xv.dtype, dyv.array.data, xv.array.data, _address(wv), _address(mv), _address(vv),
+            training, _address(dxv), dwv.array.data, dbv.array.data)
+    _raise_status(status, f"batch_norm_backward of {x.shape}")
+    return dx, dweight, dbias
 
 
 def conv_plan(Conv g, dtype):
@@ -580,9 +684,9 @@ cdef class PreparedConv:
     cdef const char *isa
     cdef View w, b, packed
     cdef char *filters
-    cdef bint relu
+    cdef int relu
 
-    def __init__(self, Conv g, w, b, bint relu, str algo, dict forms):
+    def __init__(self, Conv g, w, b, int relu, str algo, dict forms):
         self.g, self.relu, self.isa = g, relu, fc_isa()
         self.w = _floats(w, g.w_shape, False)
         self.b = None if b is None else _vector(b, (g.OC,))

@@ -40,6 +40,17 @@ def check_evaluation(op, running_mean, running_var):
         raise ValueError(f"{op}: evaluation needs running_mean and running_var, or training=True")
 
 
+def check_fold(op, w, eps, *, mean, var, **others):
+    """Check the arguments of `fold_batch_norm`; return eps as a float."""
+    vectors = {name: a for name, a in others.items() if a is not None} | {"mean": mean, "var": var}
+    _checks.check_arrays(op, w=w, **vectors)
+    if w.ndim == 0:
+        raise ValueError(f"{op}: w has shape (), expected (OC, ...)")
+    for name, vector in vectors.items():
+        _checks.check_shape(op, name, vector.shape, w.shape[:1], f"w of shape {w.shape}")
+    return check_eps(op, eps)
+
+
 def check_eps(op, eps):
     """Return eps as a float."""
     number = _checks.check_number(op, "eps", eps)

@@ -58,6 +58,7 @@ def _dtypes():
         "lp_pool2d_backward": {"dy": POOLED, "x": X, "y": POOLED, "norm_type": 2, "kernel_size": 2},
         "batch_norm": {"x": X, "weight": V, "bias": V, "running_mean": V, "running_var": V},
         "batch_norm_backward": {"dy": X, "x": X, "weight": V, "mean": V, "var": V},
+        "fold_batch_norm": {"w": W, "b": B, "gamma": B, "beta": B, "mean": B, "var": B},
         "global_avg_pool2d": {"x": X},
         "global_avg_pool2d_backward": {"dy": X[:, :, :1, :1], "x_shape": X.shape},
         "global_max_pool2d": {"x": X},
@@ -276,7 +277,7 @@ _SHAPES = [
     (
         "batch_norm-activation",
         lambda F: F.batch_norm(X, training=True, activation="tanh"),
-        "activation must be None or 'relu'",
+        "activation must be None, 'relu' or 'relu6'",
     ),
     (
         "batch_norm_backward-dy",

@@ -62,12 +62,12 @@ BAD_CALLS = {
     "activation-array": (
         lambda F: F.conv2d(X, W, activation=np.array(["relu", "relu"])),
         ValueError,
-        "activation must be None or 'relu'",
+        "activation must be None, 'relu' or 'relu6'",
     ),
     "activation-false": (
         lambda F: F.conv2d(X, W, activation=False),
         ValueError,
-        "activation must be None or 'relu', got False",
+        "activation must be None, 'relu' or 'relu6', got False",
     ),
     "fit-none": (lambda F: F.conv2d(X, W, fit=None), ValueError, "fit must be one of"),
     "stride-array": (lambda F: F.conv2d(X, W, stride=np.ones(2)), TypeError, "stride must be"),

@@ -80,6 +80,11 @@ static inline FC_INLINE VEC FC_(load_part)(const FC_REAL *p, ptrdiff_t n) {
 #endif
 }
 
+/* All of a vector, or its first n elements where there are no more. */
+static inline FC_INLINE VEC FC_(load_some)(const FC_REAL *p, ptrdiff_t n) {
+    return n >= FC_LANES ? FC_(load)(p) : FC_(load_part)(p, n);
+}
+
 /* x - 0 keeps every x, NaN and -0 included, and compiles to one broadcast. */
 static inline FC_INLINE VEC FC_(splat)(FC_REAL x) {
 #if FC_LANES > 1
@@ -188,6 +193,24 @@ static inline FC_INLINE void FC_(take_larger)(VEC v, IVEC id, VEC *best, IVEC *b
 /* max(v, 0) that keeps NaN. */
 static inline FC_INLINE VEC FC_(relu_vec)(VEC v) {
     return FC_(select)(v < FC_(splat)(0), FC_(splat)(0), v);
+}
+
+/* The activation after a sum: nothing, max(v, 0), or min(max(v, 0), 6), that keep NaN. */
+static inline FC_INLINE VEC FC_(activate)(VEC v, int relu) {
+    if (relu)
+        v = FC_(relu_vec)(v);
+    if (relu == FC_RELU6)
+        v = FC_(select)(v > FC_(splat)(6), FC_(splat)(6), v);
+    return v;
+}
+
+static inline FC_INLINE FC_REAL FC_(lane)(VEC v, ptrdiff_t i) {
+#if FC_LANES > 1
+    return v[i];
+#else
+    (void)i;
+    return v;
+#endif
 }
 
 static inline FC_INLINE FC_REAL FC_(add_lanes)(VEC v) {

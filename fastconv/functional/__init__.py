@@ -27,6 +27,7 @@ from fastconv.functional.avg_pool import (
 from fastconv.functional.batch_norm import (
     batch_norm,
     batch_norm_backward,
+    fold_batch_norm,
 )
 from fastconv.functional.columns import (
     col2im,
@@ -129,6 +130,7 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",

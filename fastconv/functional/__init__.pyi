@@ -50,6 +50,7 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",
@@ -172,7 +173,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     layout: Layout = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     return_statistics: Literal[False] = False,
 ) -> NDArray[Real]: ...
 @overload
@@ -187,7 +188,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     layout: Layout = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     return_statistics: Literal[True],
 ) -> tuple[NDArray[Real], NDArray[Real], NDArray[Real]]: ...
 def batch_norm_backward(
@@ -221,7 +222,7 @@ def conv1d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout1d = "NCW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -276,7 +277,7 @@ def conv2d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout2d = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -331,7 +332,7 @@ def conv3d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout3d = "NCDHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
     out: NDArray[Real] | None = None,
@@ -465,6 +466,15 @@ def dropout_backward(
     kept: NDArray[np.bool_],
     p: float = 0.5,
 ) -> NDArray[Real]: ...
+def fold_batch_norm(
+    w: NDArray[Real],
+    b: NDArray[Real] | None,
+    gamma: NDArray[Real] | None,
+    beta: NDArray[Real] | None,
+    mean: NDArray[Real],
+    var: NDArray[Real],
+    eps: float = 1e-5,
+) -> tuple[NDArray[Real], NDArray[Real]]: ...
 def global_avg_pool2d(
     x: NDArray[Real],
     *,
@@ -728,7 +738,7 @@ def prepare_conv2d(
     dilation: Steps = 1,
     groups: int = 1,
     layout: Layout2d = "NCHW",
-    activation: Literal["relu"] | None = None,
+    activation: Literal["relu", "relu6"] | None = None,
     fit: Fit = "floor",
     algo: Algo = "auto",
 ) -> PreparedConv2d[Real]: ...

@@ -39,6 +39,8 @@ def forward(g, x, w, b, relu, out):
         y += np.asarray(b).reshape(-1, *[1] * g.geometry.ndim)
     if relu:
         np.maximum(y, 0, out=y)
+    if relu == 2:  # "relu6"
+        np.minimum(y, 6, out=y)
     if g.channels_last:
         y = np.moveaxis(y, 1, -1)
     if out is None:

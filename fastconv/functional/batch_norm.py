@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastconv import _checks, _norm
+from fastconv import _checks, _core, _norm
 
 
 def batch_norm(
@@ -47,7 +47,7 @@ def batch_norm(
         Keeps the division finite where a channel hardly varies.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y; those of 1-D and 3-D images work, too.
-    activation : {None, "relu"}, optional
+    activation : {None, "relu", "relu6"}, optional
         Applied to the result in the same pass over memory.
     return_statistics : bool, optional
         Whether to return mean and variance as well; `batch_norm_backward` needs them.
@@ -91,18 +91,19 @@ def batch_norm(
         running_mean=running_mean,
         running_var=running_var,
     )
-    _checks.check_activation(op, activation)
-    x = np.asarray(x, order="C")
+    relu = _checks.check_activation(op, activation)
+    x, weight, bias = _dense(x), _dense(weight), _dense(bias)
+    channels_last = layout.endswith("C")
     if training:
         momentum = _norm.check_training(op, count, x.shape, momentum, running_mean, running_var)
-        mean, var = _statistics(x, layout)
-        if count:
-            _update(running_mean, mean, momentum)
-            _update(running_var, var * (count / (count - 1)), momentum)
+        mean, var = np.empty((2, x.shape[-1 if channels_last else 1]), x.dtype)
     else:
         _norm.check_evaluation(op, running_mean, running_var)
-        mean, var = np.asarray(running_mean), np.asarray(running_var)
-    y = _normalize(x, weight, bias, mean, var, eps, layout, activation is not None)
+        mean, var = _dense(running_mean), _dense(running_var)
+    y = _core.batch_norm(x, weight, bias, mean, var, bool(training), eps, channels_last, relu)
+    if training and count:
+        _update(running_mean, mean, momentum)
+        _update(running_var, var * (count / (count - 1)), momentum)
     return (y, mean, var) if return_statistics else y
 
 
@@ -167,14 +168,75 @@ def batch_norm_backward(
         op, x, layout, eps, dy=dy, weight=weight, required=("mean", "var"), mean=mean, var=var
     )
     needs = _checks.check_needs(op, needs)
-    dy, x = np.asarray(dy, order="C"), np.asarray(x, order="C")
-    weight = None if weight is None else np.asarray(weight)
-    mean, var = np.asarray(mean), np.asarray(var)
-    dweight, dbias = _sums(dy, x, mean, var, eps, layout)
-    dx = None
-    if "x" in needs:
-        dx = _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training)
+    arrays = map(_dense, (dy, x, weight, mean, var))
+    channels_last, need_dx = layout.endswith("C"), "x" in needs
+    if not needs:
+        return None, None, None
+    dx, dweight, dbias = _core.batch_norm_grad(*arrays, bool(training), eps, channels_last, need_dx)
     return dx, dweight if "w" in needs else None, dbias if "b" in needs else None
+
+
+def fold_batch_norm(w, b, gamma, beta, mean, var, eps=1e-5):
+    """Filters and bias of a convolution that does the batch normalization behind it, too.
+
+    In evaluation mode a normalization only scales and shifts each channel, and so the convolution
+    in front of it can do it::
+
+        scale[o] = gamma[o] / sqrt(var[o] + eps)
+        w'[o] = w[o] * scale[o]
+        b'[o] = (b[o] - mean[o]) * scale[o] + beta[o]
+
+    Then ``conv2d(x, w', b')`` is ``batch_norm(conv2d(x, w, b), gamma, beta, mean, var)``, within
+    rounding. ``net.prepare()`` does this to whole nets.
+
+    Parameters
+    ----------
+    w : ndarray, (OC, ...)
+        Filters of a convolution, or weights of a fully connected layer.
+    b : ndarray, (OC,), or None
+        Bias; None means 0.
+    gamma, beta : ndarray, (OC,), or None
+        Scale and shift of the normalization; None means 1 and 0.
+    mean, var : ndarray, (OC,)
+        Its running statistics.
+    eps : float, optional
+        As in `batch_norm`.
+
+    Returns
+    -------
+    w, b : ndarray
+        New arrays of the shape of w, and (OC,). They are computed in float64 and rounded once.
+
+    Raises
+    ------
+    TypeError
+        If dtypes differ or are not float32 or float64.
+    ValueError
+        If a vector is not (OC,).
+
+    References
+    ----------
+    B. Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, section 3.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> w = np.ones((1, 1, 1, 1))
+    >>> mean, var = np.array([3.0]), np.array([4.0])
+    >>> w, b = fastconv.fold_batch_norm(w, None, None, None, mean, var, eps=0)
+    >>> w[0, 0, 0, 0], b[0]  # x - 3, half of it
+    (np.float64(0.5), np.float64(-1.5))
+    """
+    vectors = {"b": b, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    eps = _norm.check_fold("fold_batch_norm", w, eps, **vectors)
+    scale = 1 / np.sqrt(np.asarray(var, np.float64) + eps)
+    if gamma is not None:
+        scale *= gamma
+    shift = -np.asarray(mean, np.float64) if b is None else np.asarray(b, np.float64) - mean
+    shift = shift * scale if beta is None else shift * scale + beta
+    column = scale.reshape(-1, *(1,) * (w.ndim - 1))
+    return np.asarray(w * column, w.dtype), np.asarray(shift, w.dtype)
 
 
 def _update(running, batch, momentum):
@@ -182,53 +244,6 @@ def _update(running, batch, momentum):
         running += momentum * (batch - running)
 
 
-def _statistics(x, layout):
-    axes = _summed(x, layout)
-    if x.size == 0:
-        zeros = np.zeros(x.shape[_channel_axis(layout)], x.dtype)
-        return zeros, zeros.copy()
-    mean = x.mean(axes, np.float64)
-    var = x.var(axes, np.float64)
-    return mean.astype(x.dtype), var.astype(x.dtype)
-
-
-def _normalize(x, weight, bias, mean, var, eps, layout, relu):
-    shape = _column(x, layout)
-    scale = (1 / np.sqrt(var.astype(np.float64) + eps)).astype(x.dtype)
-    if weight is not None:
-        scale *= np.asarray(weight)
-    y = (x - mean.reshape(shape)) * scale.reshape(shape)
-    if bias is not None:
-        y += np.asarray(bias).reshape(shape)
-    return np.maximum(y, 0) if relu else y
-
-
-def _sums(dy, x, mean, var, eps, layout):
-    axes, shape = _summed(x, layout), _column(x, layout)
-    z = (x - mean.reshape(shape)).astype(np.float64) / np.sqrt(var + eps).reshape(shape)
-    return (dy * z).sum(axes).astype(x.dtype), dy.sum(axes, np.float64).astype(x.dtype)
-
-
-def _input_grad(dy, x, weight, mean, var, dweight, dbias, eps, layout, training):
-    shape = _column(x, layout)
-    scale = (1 / np.sqrt(var + eps)).reshape(shape)
-    dx = dy
-    if training and x.size:
-        count = x.size // mean.size
-        z = (x - mean.reshape(shape)) * scale
-        dx = dy - dbias.reshape(shape) / count - z * (dweight.reshape(shape) / count)
-    dx = dx * scale
-    return dx if weight is None else dx * weight.reshape(shape)
-
-
-def _channel_axis(layout):
-    return -1 if layout.endswith("C") else 1
-
-
-def _summed(x, layout):
-    channel = _channel_axis(layout) % x.ndim
-    return tuple(axis for axis in range(x.ndim) if axis != channel)
-
-
-def _column(x, layout):
-    return (-1,) if layout.endswith("C") else (-1,) + (1,) * (x.ndim - 2)
+def _dense(array):
+    """The array itself, or a copy in C order that C may read; None stays None."""
+    return None if array is None else np.require(array, requirements=("C", "A"))

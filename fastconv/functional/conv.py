@@ -44,12 +44,11 @@ def _conv(op, x, w, b, stride, padding, dilation, groups, layout, activation, fi
     g = conv_shape(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
     _checks.check_suits(op, algo, g)
-    _checks.check_activation(op, activation)
+    relu = _checks.check_activation(op, activation)
     if b is not None:
         _checks.check_bias(op, b, g.OC, w.shape)
     if out is not None:
         _checks.check_out(op, out, g.y_shape, dtype, x=x, w=w, b=b)
-    relu = activation is not None
     if algo == "auto" and _tuned.active:
         algo = _tuned.choose("forward", g, dtype)
     if algo == "im2col":
@@ -155,7 +154,7 @@ def conv2d(
         Groups of channels that do not see each other; groups=C is a depthwise convolution.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y.
-    activation : {None, "relu"}, optional
+    activation : {None, "relu", "relu6"}, optional
         Applied to the result while it is in registers.
     fit : {"floor", "strict", "pad"}, optional
         If (H - F + 2P) / S is not whole: drop the rest, raise a ValueError, or pad at the end.

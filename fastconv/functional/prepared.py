@@ -120,7 +120,7 @@ class PreparedConv2d:
         return call
 
     def _make(self, g):
-        relu = self._activation is not None
+        relu = _checks.ACTIVATIONS[self._activation]
         if self._algo in ("naive", "im2col"):
             return _Unprepared(g, self._w, self._b, relu, self._algo)
         return _core.PreparedConv(g, self._w, self._b, relu, self._algo, self._forms)

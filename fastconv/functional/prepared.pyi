@@ -19,7 +19,7 @@ class PreparedConv2d(Generic[Real]):
         dilation: Steps = 1,
         groups: int = 1,
         layout: Layout2d = "NCHW",
-        activation: Literal["relu"] | None = None,
+        activation: Literal["relu", "relu6"] | None = None,
         fit: Fit = "floor",
         algo: Algo = "auto",
     ) -> None: ...

@@ -126,6 +126,42 @@ class Layer:
         """Switch to evaluation mode; returns the layer."""
         return self.train(False)
 
+    def prepare(self, x_shape=None):
+        """Make the layer or net, as it is now, ready for inference.
+
+        Batch normalizations become part of the convolutions before them, filters are packed, and
+        ReLUs and the sums of residual blocks cost no passes of their own where that can be.
+
+        Parameters
+        ----------
+        x_shape : tuple of int, optional
+            Shape of the images to come, for which filters are packed now and not in the first
+            call; others are welcome, too.
+
+        Returns
+        -------
+        PreparedNet
+            A callable that gives what ``net(x)`` gives now, within rounding. Later changes of the
+            net do not reach it. Several threads may call it, and it pickles.
+
+        Raises
+        ------
+        ValueError
+            If `x_shape` does not suit the net.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.layers import BatchNorm2d, Conv2d, ReLU, Sequential
+        >>> net = Sequential(Conv2d(3, 4, 3, padding=1), BatchNorm2d(4), ReLU())
+        >>> ready = net.prepare((1, 3, 8, 8))
+        >>> ready(np.ones((1, 3, 8, 8), np.float32)).shape
+        (1, 4, 8, 8)
+        """
+        from fastconv.layers.inference import prepare  # which imports all layers
+
+        return prepare(self, x_shape)
+
     def state_dict(self):
         """Copies of all parameters and buffers by name, with PyTorch's names and shapes."""
         return {name: value.copy() for name, value in self._state().items()}

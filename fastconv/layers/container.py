@@ -5,8 +5,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from fastconv import _checks
 from fastconv import functional as F
+from fastconv.functional._in_place import add
 from fastconv.layers.activation import ReLU
 from fastconv.layers.base import Layer
 
@@ -256,7 +256,8 @@ class Residual(Container):
     _applies_relu = _undoes_relu = True
 
     def __init__(self, body, shortcut=None, *, activation=None, names=("", "downsample")):
-        _checks.check_activation("Residual", activation)
+        if activation not in (None, "relu"):
+            raise ValueError(f"Residual: activation must be None or 'relu', got {activation!r}")
         if not isinstance(body, Layer):
             raise TypeError(f"Residual: body is {body!r}, expected a layer")
         if len(names) != 2 or names[0] == names[1]:
@@ -281,10 +282,7 @@ class Residual(Container):
 
     def _sum(self, x_shape, y, other, relu):
         self._check_shapes(x_shape, y.shape, other.shape)
-        y = y + other
-        if relu or self.activation == "relu":
-            np.maximum(y, 0, out=y)
-        return y
+        return add(y, other, relu or self.activation == "relu")
 
     def _backward(self, dy, kept, need_dx, relu=False):
         x, y = kept
@@ -297,7 +295,7 @@ class Residual(Container):
             other = _named("shortcut", self.shortcut, back, dy, need_dx=need_dx)
         if not need_dx:
             return None
-        dx = dx + other
+        dx = add(dx, other)
         return F.relu_backward(dx, x) if relu else dx
 
     def output_shape(self, in_shape):
@@ -396,7 +394,7 @@ class Concat(Container):
         for (name, branch), part in zip(self._children.items(), parts, strict=True):
             dx = _named(name, branch, branch.backward, part, need_dx=need_dx)
             if need_dx:
-                total = dx if total is None else total + dx
+                total = dx if total is None else add(total, dx)
         return total
 
     def output_shape(self, in_shape):

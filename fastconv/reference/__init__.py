@@ -45,6 +45,7 @@ from fastconv.reference.avg_pool import (
 from fastconv.reference.batch_norm import (
     batch_norm,
     batch_norm_backward,
+    fold_batch_norm,
 )
 from fastconv.reference.columns import (
     col2im,
@@ -147,6 +148,7 @@ __all__ = [
     "conv_transpose3d_backward",
     "dropout",
     "dropout_backward",
+    "fold_batch_norm",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "global_max_pool2d",

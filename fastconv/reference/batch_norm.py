@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastconv import _checks, _norm
+from fastconv.reference._activations import ACTIVATIONS
 
 
 def batch_norm(
@@ -71,7 +72,7 @@ def batch_norm(
             _update(running_var, c, var[c] * count / (count - 1), momentum)
         z = (image.astype(np.float64) - mean[c]) / np.sqrt(var[c] + eps)
         scaled = z * _at(weight, c, 1) + _at(bias, c, 0)
-        result[...] = np.maximum(scaled, 0) if activation == "relu" else scaled
+        result[...] = ACTIVATIONS[activation](scaled)
     return (y, mean.astype(x.dtype), var.astype(x.dtype)) if return_statistics else y
 
 
@@ -124,6 +125,32 @@ def batch_norm_backward(
         dweight[c], dbias[c] = dw, db
     gradients = zip("xwb", (dx, dweight, dbias), strict=True)
     return tuple(gradient if name in needs else None for name, gradient in gradients)
+
+
+def fold_batch_norm(w, b, gamma, beta, mean, var, eps=1e-5):
+    """Filters and bias of a convolution that does the batch normalization behind it, too.
+
+    ::
+
+        scale[o] = gamma[o] / sqrt(var[o] + eps)
+        w'[o] = w[o] * scale[o]
+        b'[o] = (b[o] - mean[o]) * scale[o] + beta[o]
+
+    Examples
+    --------
+    >>> mean, var = np.array([3.0]), np.array([4.0])
+    >>> w, b = fold_batch_norm(np.ones((1, 1, 1, 1)), None, None, None, mean, var, eps=0)
+    >>> w[0, 0, 0, 0], b[0]  # x - 3, half of it
+    (np.float64(0.5), np.float64(-1.5))
+    """
+    vectors = {"b": b, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
+    eps = _norm.check_fold("fold_batch_norm", w, eps, **vectors)
+    folded, bias = np.empty(w.shape, w.dtype), np.empty(len(w), w.dtype)
+    for o in range(len(w)):
+        scale = _at(gamma, o, 1) / np.sqrt(np.float64(var[o]) + eps)
+        folded[o] = np.asarray(w[o], np.float64) * scale
+        bias[o] = (_at(b, o, 0) - np.float64(mean[o])) * scale + _at(beta, o, 0)
+    return folded, bias
 
 
 def _channel(array, c, layout):

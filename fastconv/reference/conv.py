@@ -1,9 +1,8 @@
 """Convolution and its gradients."""
 
-import numpy as np
-
 from fastconv import _checks, _geometry
 from fastconv._geometry import freeze
+from fastconv.reference._activations import ACTIVATIONS
 from fastconv.reference._loops import (
     correlate,
     correlate_input_grad,
@@ -41,8 +40,7 @@ def _conv(
     y = correlate(channels_first(x, layout), w, g)
     if b is not None:
         y += per_channel(b, g)
-    if activation == "relu":
-        y = np.maximum(y, 0)
+    y = ACTIVATIONS[activation](y)
     return in_layout(y, dtype, layout, out)
 
 
@@ -127,7 +125,7 @@ def conv2d(
         Groups of channels that do not see each other; groups=C is a depthwise convolution.
     layout : {"NCHW", "NHWC"}, optional
         Order of the axes of x and y.
-    activation : {None, "relu"}, optional
+    activation : {None, "relu", "relu6"}, optional
         Applied to the result.
     fit : {"floor", "strict", "pad"}, optional
         If (H - F + 2P) / S is not whole: drop the rest, raise a ValueError, or pad at the end.

@@ -247,18 +247,24 @@ void check_merge_row(const fc_kernels *t) {
 
 void check_relu(const fc_kernels *t) {
     ptrdiff_t n;
-    for (int i = 0; (n = length_at(t, i)) >= 0; i++) {
-        void *src = take_random(t, n), *dst = take_elements(t, n);
-        if (n > 0)
-            put(t, src, below(n), NAN);
-        t->relu(n, src, dst);
-        for (ptrdiff_t j = 0; j < n; j++) {
-            const double x = get(t, src, j);
-            expect(same(get(t, dst, j), x < 0 ? 0 : x), "relu n %td: %g of %g", n, get(t, dst, j),
-                   x);
+    for (int i = 0; (n = length_at(t, i)) >= 0; i++)
+        for (int how = 0; how < 4; how++) {
+            const int relu = how & 1 ? FC_RELU6 : FC_RELU;
+            void *src = take_elements(t, n), *copy = take_elements(t, n);
+            void *dst = how & 2 ? src : take_elements(t, n);
+            for (ptrdiff_t j = 0; j < n; j++)
+                put(t, src, j, 12 * uniform());
+            if (n > 0)
+                put(t, src, below(n), NAN);
+            memcpy(copy, src, (size_t)n * t->itemsize);
+            t->relu(n, src, relu, dst);
+            for (ptrdiff_t j = 0; j < n; j++) {
+                const double x = get(t, copy, j), y = relu == FC_RELU6 && x > 6 ? 6 : x;
+                expect(same(get(t, dst, j), x < 0 ? 0 : y), "relu n %td: %g of %g", n,
+                       get(t, dst, j), x);
+            }
+            release();
         }
-        release();
-    }
 }
 
 void check_relu_grad(const fc_kernels *t) {
