@@ -127,6 +127,7 @@ def profile(
     *,
     batch: int = 1,
     training: bool = False,
+    prepared: bool = False,
     seconds: float = 1.0,
     title: str | None = None,
 ) -> Profile: ...

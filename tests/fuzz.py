@@ -8,6 +8,7 @@ and with little memory, so that a large array fails at once. Prints the calls th
 else and exits with status 1.
 """
 
+import inspect
 import os
 import sys
 import traceback
@@ -132,13 +133,9 @@ def odd_value(rng):
     return makers[rng.integers(len(makers))](rng)
 
 
-EXTRA = {
-    "conv": ("stride", "padding", "dilation", "groups", "layout", "fit", "algo", "activation"),
-    "conv_transpose": ("stride", "padding", "output_padding", "dilation", "groups", "layout"),
-    "pool": ("stride", "padding", "dilation", "ceil_mode", "layout", "count_include_pad"),
-    "col": ("stride", "padding", "dilation"),
-    "backward": ("needs",),
-}
+# Parameters that valid calls leave out.
+EXTRA = ("stride", "padding", "dilation", "groups", "layout", "fit", "algo", "activation")
+EXTRA += ("output_padding", "ceil_mode", "count_include_pad", "needs", "axis", "alpha", "beta", "k")
 
 
 # Parameters that make sense, in themselves if not for every call.
@@ -150,6 +147,11 @@ PARAMETERS = {
     "fit": lambda rng: ["floor", "pad", "strict"][rng.integers(3)],
     "algo": lambda rng: ["auto", "gemm", "im2col", "naive", "winograd"][rng.integers(5)],
     "ceil_mode": lambda rng: bool(rng.integers(2)),
+    "count_include_pad": lambda rng: bool(rng.integers(2)),
+    "axis": lambda rng: int(rng.integers(-4, 4)),
+    "alpha": lambda rng: [0, 1e-4, 2.0, -3.0, float("inf")][rng.integers(5)],
+    "beta": lambda rng: [0, 0.5, 0.75, -1.0, float("nan")][rng.integers(5)],
+    "k": lambda rng: [0, 1, 2.0, -1.0][rng.integers(4)],
     "needs": lambda rng: ["x", "wb", ("x", "w", "b"), ()][rng.integers(4)],
 }
 
@@ -171,7 +173,8 @@ def odd_call(rng):
     """A function's name and keyword arguments."""
     name = FUNCTIONS[rng.integers(len(FUNCTIONS))]
     arguments = valid_call(name, (np.float32, np.float64)[rng.integers(2)], rng)
-    extra = [word for family, words in EXTRA.items() if family in name for word in words]
+    accepted = inspect.signature(getattr(fastconv, name)).parameters
+    extra = [word for word in EXTRA if word in accepted]
     style = rng.integers(3)
     if style == 0:
         return name, {word: odd_value(rng) for word in arguments}

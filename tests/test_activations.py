@@ -60,6 +60,12 @@ def test_relu6_and_gradient(shape, dtype, rng):
                 assert_same(actual, R.relu6_backward(dy, x))
 
 
+def test_leaky_relu_of_several_blocks(dtype, rng):
+    x, dy = uniform((5, 9999), dtype, rng), uniform((5, 9999), dtype, rng)
+    assert_same(F.leaky_relu(x, 0.25), R.leaky_relu(x, 0.25))
+    assert_same(F.leaky_relu_backward(dy, x, 0.25), R.leaky_relu_backward(dy, x, 0.25))
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("shared", [False, True], ids=["each", "shared"])
 @pytest.mark.parametrize("shape", [(4, 6), (0, 3), (2, 3, 4, 5), (1, 1, 3, 3)])

@@ -65,6 +65,7 @@ MISTAKES = {
         "TB",
     ),
     "profile with no time": (["profile", "lenet5", "--seconds", "0"], "'0'"),
+    "training prepared": (["profile", "lenet5", "--training", "--prepared"], "--training"),
     "profile without end": (["profile", "lenet5", "--seconds", "inf"], "inf"),
     "profile with threads": (["profile", "lenet5", "--threads", "9999"], "9999"),
     "picture that is none": (["profile", "lenet5", "--png", "chart.txt"], "chart.txt"),
@@ -339,9 +340,11 @@ def test_profile(tmp_path):
 
 
 def test_profile_json_on_stdout(capsys):
-    assert cli.main(["profile", "lenet5", "--seconds", "0.01", "--json", "-"]) == 0
+    args = ["profile", "lenet5", "--prepared", "--seconds", "0.01", "--json", "-"]
+    assert cli.main(args) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["title"] == "lenet5" and len(content["rows"]) == 12
+    assert content["mode"] == "inference, prepared"
 
 
 def test_picture_without_matplotlib(monkeypatch, capsys):

@@ -183,7 +183,7 @@ def test_a_result_behaves_as_numpys_own():
 
 
 def test_empty_and_impossible_results():
-    g = F._pool_shape.pool_shape("", (0, 3, 8, 8), 2, 2, 0, 1, False, "NCHW")
+    g = F._pool_shape.pool_shape("", (0, 3, 8, 8), 2, 2, 0, 1, False, "floor", "NCHW")
     assert _core.max_pool(g, np.ones((0, 3, 8, 8), np.float32))[0].shape == (0, 3, 4, 4)
     one = np.lib.stride_tricks.as_strided(np.ones(1), (1 << 20, 1 << 20, 1, 1), (0, 0, 0, 0))
     with pytest.raises((MemoryError, ValueError)):

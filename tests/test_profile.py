@@ -146,6 +146,50 @@ def test_net_with_several_outputs(training):
     }
 
 
+def test_prepared():
+    net = build().eval()
+    found = fastconv.profile(net, SHAPE, batch=2, prepared=True, **QUICK)
+    assert {row.name: row.kind for row in found.rows} == {
+        "conv": "Conv2d + ReLU",
+        "pool": "MaxPool2d",
+        "block.conv1": "Conv2d + BatchNorm2d",
+        "block.downsample": "Conv2d",
+        "block": "Residual",
+        "late": "ReLU",
+        "mix.a": "Conv2d",
+        "mix.b": "Conv2d",
+        "mix": "Concat",
+        "flat": "Flatten",
+        "fc": "Linear",
+        "last": "ReLU",
+    }
+    assert found.mode == "inference, prepared"
+    total = fastconv.summary(net, SHAPE, batch=2).totals.multiply_adds
+    assert sum(row.multiply_adds for row in found.rows) == total
+    assert sum(row.share for row in found.rows) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "resnet18", "mobilenet_v2", "squeezenet1_1"])
+def test_prepared_nets_have_a_row_for_each_convolution(name):
+    net = nets.NAMES[name].build(classes=10, rng=0)
+    found = fastconv.profile(net, (3, 64, 64), prepared=True, **QUICK)
+    summary = fastconv.summary(net, (3, 64, 64))
+    convolutions = [row.name for row in summary.rows if row.kind in ("Conv2d", "Linear")]
+    assert [row.name for row in found.rows if row.flops] == convolutions
+    assert all("BatchNorm2d" not in row.kind.split(" + ")[0] for row in found.rows)
+
+
+def test_prepared_parts():
+    (row,) = fastconv.profile(Conv2d(3, 4, 3), SHAPE, prepared=True, **QUICK).rows
+    assert (row.name, row.kind) == ("net", "Conv2d")
+    net = nets.googlenet(aux_heads=True, classes=10, rng=0)
+    names = [row.name for row in fastconv.profile(net, (3, 224, 224), prepared=True, **QUICK).rows]
+    assert "conv1.conv" in names and not any("aux" in name for name in names)
+    block = Residual(Conv2d(2, 2, 1), activation="relu")  # the body is called as the block
+    rows = fastconv.profile(Sequential(block, ReLU()), (2, 4, 4), prepared=True, **QUICK).rows
+    assert [row.kind for row in rows] == ["Conv2d", "Residual", "ReLU"]
+
+
 def test_watching_changes_no_bit():
     net, calls = build(), []
     x = np.random.default_rng(1).standard_normal((2, *SHAPE), np.float32)
@@ -243,3 +287,5 @@ def test_mistakes():
             fastconv.profile(net, SHAPE, seconds=seconds)
     with pytest.raises(ValueError, match="batch must be at least 1"):
         fastconv.profile(net, SHAPE, batch=0)
+    with pytest.raises(ValueError, match="leave out training or prepared"):
+        fastconv.profile(net, SHAPE, training=True, prepared=True)

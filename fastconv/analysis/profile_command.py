@@ -93,6 +93,7 @@ def measure(args: argparse.Namespace, title: str, net, shape: tuple[int, ...]):
             shape,
             batch=args.batch,
             training=args.training,
+            prepared=args.prepared,
             seconds=args.seconds,
             title=title,
         )

@@ -100,7 +100,7 @@ def _draw_peaks(panel, profile, colours):
 
 
 def _label(row):
-    kind = row.kind.removesuffix(" + ReLU")
+    kind = row.kind.partition(" + ")[0]
     what = f"{kind}({row.detail})" if row.detail else kind
     return f"{row.name}  {what}  {shape_text(row.output_shape)}"
 

@@ -17,6 +17,7 @@ from fastconv.layers import ReLU, container
 
 MIN_ROUNDS = 5
 MOST_ROUNDS = 1000
+WAYS = ("forward", "backward")
 BAR = 24  # characters of the longest bar
 
 
@@ -221,7 +222,7 @@ def _blank(value, form):
     return form(value) if value else ""
 
 
-def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
+def profile(net, x, *, batch=1, training=False, prepared=False, seconds=1.0, title=None):
     """Time every layer of a net while the net runs as it always does.
 
     What is one pass stays one: a ReLU that a convolution applies is in the convolution's row,
@@ -238,6 +239,9 @@ def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
     training : bool, optional
         Run ``forward`` in training mode and ``backward``, without the gradient of the images,
         instead of inference. Gradients, modes and buffers are put back afterwards.
+    prepared : bool, optional
+        Run what ``net.prepare()`` makes of the net for inference. Rows are its steps:
+        "Conv2d + BatchNorm2d + ReLU" is one.
     seconds : float, optional
         How long to measure: five rounds at least, a thousand at most. In a round the net runs
         twice, once of it watched.
@@ -253,7 +257,8 @@ def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
     Raises
     ------
     TypeError, ValueError
-        If `net` is no layer, or a layer does not take what the one before gives.
+        If `net` is no layer, or a layer does not take what the one before gives; if both
+        `training` and `prepared` are asked for.
 
     Notes
     -----
@@ -279,19 +284,23 @@ def profile(net, x, *, batch=1, training=False, seconds=1.0, title=None):
     seconds = float(seconds)
     if not 0 < seconds < 3600:
         raise ValueError(f"profile: seconds must be positive, at most an hour, got {seconds}")
+    if training and prepared:
+        raise ValueError("profile: a prepared net is for inference: leave out training or prepared")
     journey, _, _ = walk(net, x.shape)
+    runs = net.prepare(x.shape) if prepared else net
     with _as_before(net, training):
         run = _training_run(net, x) if training else _inference_run(x)
-        plain, watched = _measure(lambda watch: run(net, watch), seconds)
+        plain, watched = _measure(lambda watch: run(runs, watch), seconds)
     machine = _machine()
     times = _medians(watched)
-    rows = _rows(journey.stops, times, watched[0])
+    calls = _prepared_calls(runs, journey.stops) if prepared else _calls(journey.stops, watched[0])
+    rows = _rows(calls, times, watched[0])
     return Profile(
         title=title or type(net).__name__,
         input_shape=x.shape[1:],
         batch=x.shape[0],
         dtype=x.dtype.name,
-        mode="training" if training else "inference",
+        mode="training" if training else "inference" + ", prepared" * prepared,
         rows=rows,
         seconds=statistics.median(plain),
         other_seconds=max(0.0, sum(times.values()) - sum(row.seconds for row in rows)),
@@ -438,24 +447,55 @@ def _medians(watched):
     return {key: statistics.median(watch.seconds[key] for watch in watched) for key in keys}
 
 
-def _rows(stops, times, watch):
-    """A row for each layer that was called by itself."""
-    layers = {id(stop.layer) for stop in stops}
-    total = sum(s for (layer, _), s in times.items() if layer in layers)
-    rows = []
+def _calls(stops, watch):
+    """(stop, what to call its kind, key of its times) of each layer."""
     for stop in stops:
-        keys = [(id(stop.layer), direction) for direction in ("forward", "backward")]
-        if not any(key in times for key in keys):
+        key = id(stop.layer)
+        yield stop, stop.kind + " + ReLU" * ((key, "forward") in watch.with_relu), key
+
+
+def _prepared_calls(prepared, stops):
+    """The same of a prepared net.
+
+    Its steps stand in the order of the layers that they began as. Layers in between are done by
+    the step before, or need nothing done, as dropout.
+    """
+    steps = list(_steps(prepared)) if hasattr(prepared, "parts") else [prepared]
+    names = [getattr(step, "name", "") for step in steps]
+    at = 0
+    for i, step in enumerate(steps):
+        first = next((j for j in range(at, len(stops)) if stops[j].name == names[i]), None)
+        if first is None:  # of a container that keeps its parts to itself
             continue
-        forward, backward = (times.get(key, 0.0) for key in keys)
+        at = first + 1
+        while at < len(stops) and stops[at].name != (names[i + 1 : i + 2] or [None])[0]:
+            at += 1
+        done = [stop.kind for stop in stops[first:at] if stop.kind != "Dropout"]
+        yield stops[first], " + ".join(done), id(step)
+
+
+def _steps(prepared):
+    """Steps in the order of `walk`: parts before what is made of them."""
+    for step in prepared.parts():
+        yield from _steps(step)
+        yield step
+
+
+def _rows(calls, times, watch):
+    """A row for each layer that was called by itself."""
+    calls = [call for call in calls if any((call[2], way) in times for way in WAYS)]
+    total = sum(times.get((key, way), 0.0) for _, _, key in calls for way in WAYS)
+    rows = []
+    for stop, kind, key in calls:
+        forward, backward = (times.get((key, way), 0.0) for way in WAYS)
         passes = 1
-        if keys[1] in times:
-            passes = 2 if id(stop.layer) in watch.no_dx else 3
+        if (key, "backward") in times:
+            passes = 2 if key in watch.no_dx else 3
         work = stop.facts.multiply_adds
         rows.append(
             ProfileRow(
                 name=stop.name or "net",
-                kind=stop.kind + " + ReLU" * (keys[0] in watch.with_relu),
+                kind=kind,
                 detail=stop.facts.detail,
                 output_shape=stop.y.shape[1:],
                 forward_seconds=forward,

@@ -150,7 +150,7 @@ def _field(x, window):
 
 @visit.register
 def _(net: layers.Sequential, journey, name, x):
-    steps = list(container._steps(net, f"{name}." if name else ""))
+    steps = list(container._steps(net, name))
     fused = False
     with journey.holding(x):
         for i, (path, layer) in enumerate(steps):
@@ -166,11 +166,11 @@ def _(net: layers.Sequential, journey, name, x):
 def _(block: layers.Residual, journey, name, x):
     names = dict(zip(map(id, block.children().values()), block.children(), strict=True))
     with journey.holding(x):
-        body = visit(block.body, journey, _join(name, names[id(block.body)]), x)
+        body = visit(block.body, journey, container.joined(name, names[id(block.body)]), x)
         with journey.holding(body):
             other = x
             if block.shortcut is not None:
-                path = _join(name, names[id(block.shortcut)])
+                path = container.joined(name, names[id(block.shortcut)])
                 other = visit(block.shortcut, journey, path, x)
             block._check_shapes(x.shape, body.shape, other.shape)
             y = replace(body, field=_union([body, other]), array=journey.new_array(body.shape))
@@ -186,7 +186,7 @@ def _(block: layers.Concat, journey, name, x):
     with journey.holding(x):
         for child, branch in block.children().items():
             with journey.holding(*outputs):
-                outputs.append(visit(branch, journey, _join(name, child), x))
+                outputs.append(visit(branch, journey, container.joined(name, child), x))
         shape = block._joined_shape(x.shape, [y.shape for y in outputs])
         y = Volume(shape, outputs[0].cells, _union(outputs), journey.new_array(shape))
         journey.pass_through(*outputs, y)
@@ -198,7 +198,3 @@ def _union(volumes):
     if any(volume.field is None for volume in volumes):
         return None
     return union([volume.field for volume in volumes], volumes[0].cells)
-
-
-def _join(prefix, name):
-    return f"{prefix}.{name}" if prefix and name else prefix or name

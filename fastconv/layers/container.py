@@ -81,9 +81,8 @@ class Container(Layer):
 
     def _pairs(self, arrays_of):
         for name, layer in self._children.items():
-            prefix = f"{name}." if name else ""
             for key, array in arrays_of(layer).items():
-                yield prefix + key, array
+                yield joined(name, key), array
 
     def _child_reprs(self):
         return [f"({name}): {layer!r}" for name, layer in self._children.items()]
@@ -429,6 +428,11 @@ class Concat(Container):
         return super()._child_reprs() + layout
 
 
+def joined(*names):
+    """Names with dots between them; "" is none, so that it adds nothing."""
+    return ".".join(name for name in names if name)
+
+
 def _by_name(layers):
     """Layers by name: the one dict of `layers`, or all of them by their number."""
     if len(layers) == 1 and isinstance(layers[0], dict):
@@ -452,9 +456,9 @@ def _all(layer):
 def _steps(net, prefix=""):
     """The layers of a Sequential with their names; those of Sequentials in it one by one."""
     for name, layer in net.children().items():
-        name = prefix + name
+        name = joined(prefix, name)
         if type(layer) is Sequential and not _is_patched(layer):
-            yield from _steps(layer, f"{name}." if name else "")
+            yield from _steps(layer, name)
         else:
             yield name, layer
 
@@ -489,7 +493,8 @@ def watched_by(watcher):
     """Let ``watcher(layer, function, args, kwargs)`` make each call from container to layer.
 
     What it returns is the result of the call. Nothing else changes: what is done in one pass still
-    is, and `args` then hold the ReLU as well. In force for this thread, until the block ends.
+    is, and `args` then hold the ReLU as well. The steps of a prepared net are watched in the same
+    way. In force for this thread, until the block ends.
     """
     token = _watcher.set(watcher)
     try:
@@ -498,13 +503,18 @@ def watched_by(watcher):
         _watcher.reset(token)
 
 
+def _called(layer, function, *args, **kwargs):
+    """Call `function`, which does the work of `layer`, or let the watcher call it."""
+    watcher = _watcher.get()
+    if watcher is not None:
+        return watcher(layer, function, args, kwargs)
+    return function(*args, **kwargs)
+
+
 def _named(name, layer, function, *args, **kwargs):
     """Call `function`; an error's traceback says in which layer it happened."""
-    watcher = _watcher.get()
     try:
-        if watcher is not None:
-            return watcher(layer, function, args, kwargs)
-        return function(*args, **kwargs)
+        return _called(layer, function, *args, **kwargs)
     except (ValueError, TypeError, RuntimeError) as error:
         # What a container consists of would fill pages, and its own layers' notes say more.
         shown = f"a {type(layer).__name__}" if layer.children() else repr(layer)

@@ -45,6 +45,10 @@ class PreparedNet:
     def __init__(self, x_shape, steps):
         self.x_shape, self._steps = x_shape, steps
 
+    def parts(self):
+        """The steps, in the order of the net."""
+        return self._steps
+
     def __call__(self, x):
         """Compute the net's output for images; see `fastconv.layers.Layer.prepare`."""
         return _run(self._steps, x)
@@ -70,7 +74,10 @@ def _run(steps, x, out=None):
     last = len(steps) - 1
     for i, step in enumerate(steps):
         try:
-            x = step(x) if out is None or i < last else step.into(x, out)
+            if out is None or i < last:
+                x = container._called(step, step, x)
+            else:
+                x = container._called(step, step.into, x, out)
         except (ValueError, TypeError) as error:
             error.add_note(f"in layer {step.name}: {step!r}")
             raise
@@ -88,6 +95,10 @@ class _Step:
     """One step: `name` of the layer it began as, whether its result is a new array."""
 
     fresh = True
+
+    def parts(self):
+        """The steps that this one is made of, in the order of the net."""
+        return ()
 
     def into(self, x, out):
         """The same, written to `out`."""
@@ -157,6 +168,9 @@ class _Sum(_Step):
         self._writes_body = bool(body) and body[-1].fresh
         self._writes_shortcut = bool(shortcut) and shortcut[-1].fresh
 
+    def parts(self):
+        return (*self._body, *self._shortcut)
+
     def __call__(self, x):
         y, other = _run(self._body, x), _run(self._shortcut, x)
         out = y if self._writes_body else other if self._writes_shortcut else None
@@ -175,6 +189,9 @@ class _Joined(_Step):
     def __init__(self, name, branches, axis):
         self.name, self._branches, self._axis = name, branches, axis
         self._channels = {}
+
+    def parts(self):
+        return [step for steps in self._branches for step in steps]
 
     def __call__(self, x):
         channels = self._channels.get(x.shape)
@@ -257,17 +274,18 @@ class _Compiler:
         if _is(layer, Residual):
             return self._residual(name, layer)
         if _is(layer, Concat):
-            branches = [self._branch(pair) for pair in layer.children().items()]
-            return _Joined(name, branches, layer.axis)
+            return _Joined(name, list(self._branches(name, layer)), layer.axis)
         return _Layer(name, layer)
 
     def _residual(self, name, block):
-        body = self._branch(("body", block.body))
-        shortcut = self._branch(("shortcut", block.shortcut)) if block.shortcut else []
-        return _Sum(name, body, shortcut, block.activation == "relu")
+        body, *shortcut = self._branches(name, block)
+        return _Sum(name, body, shortcut[0] if shortcut else [], block.activation == "relu")
 
-    def _branch(self, pair):
-        return _Compiler(fresh=False, shape=self.shape).compile([pair])
+    def _branches(self, name, block):
+        """Steps for each child, called as in the net's state dictionary."""
+        for child, layer in block.children().items():
+            pair = container.joined(name, child), layer
+            yield _Compiler(fresh=False, shape=self.shape).compile([pair])
 
 
 def _is(layer, kind):
@@ -281,9 +299,8 @@ def _flat(layers):
     """Pairs (name, layer), those in Sequentials one by one."""
     for name, layer in layers:
         if _is(layer, Sequential):
-            prefix = f"{name}." if name else ""
             children = layer.children().items()
-            yield from _flat((prefix + child, inner) for child, inner in children)
+            yield from _flat((container.joined(name, child), inner) for child, inner in children)
         else:
             yield name, layer
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastconv import _geometry, conv_output_size
+from fastconv import _geometry
 from fastconv.layers import Flatten, Sequential
-from fastconv.nets._elements import COUNT, KINDS, SIZES, Kind, pair, read_options
+from fastconv.nets._elements import COUNT, KINDS, SIZES, Kind, read_options
 from fastconv.nets._language import Element, Group, PatternError, parse
 from fastconv.nets._write import write_pattern
 
@@ -93,7 +93,7 @@ def build(
         Whether what has a ``?`` is in the net: all, none, or one answer for each, in the order of
         the net with its repetitions.
     fit : {"floor", "strict"}
-        Whether windows that leave a rest are refused; see `fastconv.conv_output_size`.
+        Whether windows that leave a rest are refused, as the lecture does; see `Conv2d`.
     dtype : {numpy.float32, numpy.float64}
         Type of the parameters.
     rng : None, int or numpy.random.Generator
@@ -153,6 +153,8 @@ def build(
     """
     if not isinstance(pattern, str):
         raise TypeError(f"nets.build: pattern must be a string, got {type(pattern).__name__}")
+    if fit not in ("floor", "strict"):
+        raise ValueError(f"nets.build: fit must be 'floor' or 'strict', got {fit!r}")
     plan = _Plan(pattern, counts, optional)
     shape = plan.input_shape(input_shape)
     plan.give_classes(classes)
@@ -321,9 +323,7 @@ class _Plan:
             message = f"{name} needs images, but here are vectors of {shape[0]}: put it before FC"
             raise self.error(message, at)
         try:
-            layer = part.kind.make(shape, part.options, given)
-            if fit == "strict" and "stride" in getattr(layer, "options", ()):
-                check_fit(layer, shape)
+            layer = part.kind.make(shape, part.options | {"fit": fit}, given)
             return layer, layer.output_shape((1, *shape))[1:]
         except ValueError as error:
             size = "x".join(map(str, shape))
@@ -379,24 +379,6 @@ def _numbers(name, value, needed, what):
     if len(value) != needed:
         raise ValueError(f"nets.build: {name} has {len(value)} numbers, the pattern {what}")
     return [_geometry._integer("nets.build", name, n, 1) for n in value]
-
-
-def check_fit(layer, shape):
-    """Refuse a window that leaves a rest (CS231n, "Constraints on strides").
-
-    Raises
-    ------
-    ValueError
-        From `fastconv.conv_output_size`: with the four numbers, and what would fit.
-    """
-    options = layer.options
-    per_axis = [layer.kernel_size, options["stride"], options.get("padding", 0)]
-    per_axis.append(options.get("dilation", 1))
-    for size, *axis in zip(shape[1:], *map(pair, per_axis), strict=True):
-        kernel, stride, padding, dilation = axis
-        conv_output_size(
-            size, kernel, stride=stride, padding=padding, dilation=dilation, fit="strict"
-        )
 
 
 def row(pattern, **arguments):

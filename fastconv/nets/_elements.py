@@ -35,7 +35,7 @@ class Kind:
         The class of the layers that it makes.
     make : callable
         ``make(shape, options, given)`` returns the layer for inputs of shape (C, H, W) or (n,).
-        `options` are the arguments by key; `given` holds the dtype and rng of all parameters.
+        `options` are the arguments by key, and "fit"; `given` has the dtype and rng of parameters.
     write : callable
         ``write(layer)`` returns the arguments that make such a layer, a list of words.
     takes : mapping
@@ -80,6 +80,8 @@ def _value(argument: Argument, kind: str):
         return value
     if isinstance(value, tuple):
         fits = {PAIR: len(value) == 2, SIZE: len(value) == 2, SIZES: len(value) == 3}
+        if kind == PAIR and value[0] == value[-1]:
+            value = value[0]
         return value if fits.get(kind) else None
     return value if kind == REAL else int(value) if value == int(value) else None
 
@@ -114,7 +116,16 @@ def _make_conv(shape, options, given):
         raise ValueError("no padding keeps the size under an even window: give one, such as p0")
     step, G, bias = options.get("s", 1), options.get("g", 1), "nobias" not in options
     return layers.Conv2d(
-        shape[0], options["number"], kernel, step, padding, spacing, G, bias, **given
+        shape[0],
+        options["number"],
+        kernel,
+        step,
+        padding,
+        spacing,
+        G,
+        bias,
+        fit=options["fit"],
+        **given,
     )
 
 
@@ -135,7 +146,8 @@ def _pool_kind(layer, *first, takes=PADDING):
     def make(shape, options, given):
         padding = {"padding": options["p"]} if "p" in options else {}
         window, step = options.get("size", (2, 2)), options.get("s", 2)
-        return layer(*first, window, step, ceil_mode="ceil" in options, **padding)
+        how = {"ceil_mode": "ceil" in options, "fit": options["fit"]} | padding
+        return layer(*first, window, step, **how)
 
     def write(pool):
         words = [_sizes(pool.kernel_size, short=False), _sizes(pool.options["stride"], "s")]

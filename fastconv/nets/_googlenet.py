@@ -13,7 +13,7 @@ from fastconv.layers import (
     ReLU,
     Sequential,
 )
-from fastconv.layers.container import Container
+from fastconv.layers.container import Container, joined
 from fastconv.nets._parts import Parts
 
 # Filters of the branches: 1x1; 1x1 then 3x3; 1x1 then 3x3 ("5x5" in the paper); pooling then 1x1.
@@ -135,6 +135,10 @@ class GoogLeNet(Container):
         da = middle.backward(dd) + self.aux1.backward(daux1)
         return early.backward(da, need_dx=need_dx)
 
+    def prepare(self, x_shape=None):
+        """Make the trunk ready for inference, which has no use for heads; see `Layer.prepare`."""
+        return self.trunk.prepare(x_shape)
+
     def output_shape(self, in_shape):
         """Shape of the scores for images of shape `in_shape`."""
         return self.trunk.output_shape(in_shape)
@@ -146,11 +150,10 @@ def _(net: GoogLeNet, journey, name, x):
     early, middle, late = net.stages
     a = visit(early, journey, name, x)
     d = visit(middle, journey, name, a)
-    prefix = f"{name}." if name else ""
     with journey.holding(a, d):
         y = visit(late, journey, name, d)
-        visit(net.aux2, journey, f"{prefix}aux2", d)
-        visit(net.aux1, journey, f"{prefix}aux1", a)
+        visit(net.aux2, journey, joined(name, "aux2"), d)
+        visit(net.aux1, journey, joined(name, "aux1"), a)
     return y
 
 

@@ -23,10 +23,13 @@ def write_pattern(net, input_shape):
     """
     layers = list(_leaves(net))
     words = ["INPUT(" + "x".join(map(str, input_shape)) + ")"]
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
+    shape = (1, *input_shape)
+    for i, layer in enumerate(layers):
         # build flattens by itself where an FC meets images
-        if not (type(layer) is Flatten and type(following) is Linear):
+        meets_fc = len(shape) == 4 and type(layers[min(i + 1, len(layers) - 1)]) is Linear
+        if not (type(layer) is Flatten and meets_fc):
             words.append(_word(layer))
+        shape = layer.output_shape(shape)
     return " -> ".join(fold(words))
 
 
