@@ -266,6 +266,24 @@ def test_alexnet_has_a_6x6_and_two_1x1_convolutions(rng):
     assert wide.output_shape((1, 3, 384, 384)) == (1, 1000, 6, 6)
 
 
+@pytest.mark.parametrize(
+    "name", ["lenet5", "all_cnn_c", "squeezenet1_1", "resnet18", "mobilenet_v2", "googlenet"]
+)
+def test_nets_of_the_lecture_give_the_same_scores(name, rng):
+    """To rounding, of which the largest score is the measure; there may be more than a hundred
+    layers, each with sums of some hundreds of terms."""
+    entry = nets.NAMES[name]
+    net = entry.build(rng=0)
+    wide = to_fully_convolutional(net, entry.input_shape)
+    assert list(wide.params) == list(net.params)
+    x = rng.standard_normal((1, *entry.input_shape), np.float32)
+    scores = net(x)
+    atol = 1e-4 * np.abs(scores).max()
+    np.testing.assert_allclose(wide(x)[:, :, 0, 0], scores, rtol=0, atol=atol)
+    C, H, W = entry.input_shape
+    assert len(wide.output_shape((2, C, 2 * H, 2 * W))) == 4
+
+
 def test_vgg_has_a_7x7_convolution():
     """Its features give 7x7 maps; a small fully-connected layer stands for the 102 million."""
     linear = Linear(512 * 7 * 7, 2)
