@@ -175,15 +175,18 @@ static block block_at(const grad_job *job, ptrdiff_t index) {
     return b;
 }
 
-/* A panel of dy's channels by one of x's. The first has more channels than the tile has rows. */
-static void multiply_panels(const grad_job *job, fc_tile *tile, ptrdiff_t ocs) {
+/* A panel of dy's channels by one of x's. The first has more channels than the tile has rows. Meanwhile the
+ * panel at `next` is asked for, a part of it in each call. */
+static void multiply_panels(const grad_job *job, fc_tile *tile, ptrdiff_t ocs, const char *next) {
     const char *a = tile->a;
     char *c = tile->c;
-    const ptrdiff_t rows = fc_even_part(ocs, job->t->mr);
+    const ptrdiff_t rows = fc_even_part(ocs, job->t->mr), calls = fc_ceil_div(ocs, rows);
+    tile->ahead_step = job->t->nr * job->itemsize / calls;
     for (ptrdiff_t oc = 0; oc < ocs; oc += rows) {
         tile->m = FC_MIN(rows, ocs - oc);
         tile->a = a + oc * job->itemsize;
         tile->c = c + oc * tile->ldc * job->itemsize;
+        tile->ahead = next + oc / rows * tile->k_inner * tile->ahead_step;
         job->t->gemm_tile(tile);
     }
 }
@@ -193,6 +196,7 @@ static void multiply(const grad_job *job, const band *b, const block *channels, 
                      int add, char *m) {
     const fc_wino_grad_plan *plan = &job->plan;
     const ptrdiff_t nr = job->t->nr, steps = fc_even_part(b->tiles, TILE_STEPS);
+    const ptrdiff_t last_oc = channels->oc_last - nr, last_c = channels->c_last - nr;
     char *v = b->v + position * plan->v_step * job->itemsize;
     char *w = b->w + position * plan->w_step * job->itemsize;
     m += position * plan->m_step * job->itemsize;
@@ -207,7 +211,12 @@ static void multiply(const grad_job *job, const band *b, const block *channels, 
                 tile.a = panel_at(job, w, oc / nr, k);
                 tile.c =
                     m + ((oc - channels->oc) * plan->c_block + c - channels->c) * job->itemsize;
-                multiply_panels(job, &tile, FC_MIN(nr, channels->oc_last - oc));
+                /* of the next call, or the next position's first */
+                const char *next = oc < last_oc ? panel_at(job, w, oc / nr + 1, k)
+                                   : c < last_c ? panel_at(job, v, c / nr + 1, k)
+                                                : panel_at(job, v, channels->c / nr, k) +
+                                                      plan->v_step * job->itemsize;
+                multiply_panels(job, &tile, FC_MIN(nr, channels->oc_last - oc), next);
             }
         }
     }
