@@ -68,37 +68,43 @@ static void store_filters(const grad_job *job, ptrdiff_t channel, ptrdiff_t chan
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
-/* A block of dy with zeros behind its rows, up to a whole vector. */
+/* A block of dy with zeros behind its rows, up to a whole vector; rows of whole vectors are read where they
+ * lie. */
 static void load_dy(const grad_job *job, const fc_plane_block *b, ptrdiff_t n, ptrdiff_t oc,
-                    char *dst) {
+                    char *dst, fc_dot *dot) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *stride = job->dy.stride;
+    const char *src = fc_at(&job->dy, job->t->itemsize, n, oc) +
+                      (b->od * stride[2] + b->oh * stride[3] + b->ow * stride[4]) * itemsize;
+    if (stride[4] == 1 && b->cols % job->t->lanes == 0) {
+        dot->dy = src;
+        dot->dy_row = stride[3];
+        return;
+    }
     if (b->cols < job->dy_pitch)
         memset(dst, 0, (size_t)(b->rows * job->dy_pitch * itemsize));
     const fc_copy copy = {.rows = b->rows,
                           .cols = b->cols,
-                          .src = fc_at(&job->dy, job->t->itemsize, n, oc) +
-                                 (b->od * stride[2] + b->oh * stride[3] + b->ow * stride[4]) *
-                                     itemsize,
+                          .src = src,
                           .src_row = stride[3],
                           .src_col = stride[4],
                           .dst = dst,
                           .dst_row = job->dy_pitch,
                           .dst_col = 1};
     job->t->copy_2d(&copy);
+    dot->dy = dst;
+    dot->dy_row = job->dy_pitch;
 }
 
 static void add_block(const grad_job *job, const grad_scratch *s, const fc_plane_block *b,
                       ptrdiff_t n, ptrdiff_t oc) {
-    const fc_dot dot = {.rows = b->rows,
-                        .cols = b->cols,
-                        .taps = taps_of(job),
-                        .src = s->taps,
-                        .src_row = job->planes.pitch,
-                        .dy = s->dy,
-                        .dy_row = job->dy_pitch,
-                        .lanes = s->lanes};
+    fc_dot dot = {.rows = b->rows,
+                  .cols = b->cols,
+                  .taps = taps_of(job),
+                  .src = s->taps,
+                  .src_row = job->planes.pitch,
+                  .lanes = s->lanes};
     fc_lay_out_block(&job->planes, n, oc / (job->g.OC / job->g.G), b, s->block);
-    load_dy(job, b, n, oc, s->dy);
+    load_dy(job, b, n, oc, s->dy, &dot);
     job->t->dot_taps(&dot);
 }
 
