@@ -10,6 +10,7 @@ typedef struct {
     fc_conv g;
     fc_array dy, dw;
     const fc_kernels *t;
+    const char *dy_end;        /* behind the last element of dy */
     ptrdiff_t dy_pitch, width; /* channels of a task, channels last */
     char *scratch;
     size_t slot_bytes, first_bytes, lanes_bytes, dy_bytes;
@@ -68,37 +69,42 @@ static void store_filters(const grad_job *job, ptrdiff_t channel, ptrdiff_t chan
 
 /* ---- planes -------------------------------------------------------------------------------- */
 
-/* A block of dy with zeros behind its rows, up to a whole vector. */
+/* A block of dy, read where it lies if its rows are runs of elements and whole vectors of them inside dy. */
 static void load_dy(const grad_job *job, const fc_plane_block *b, ptrdiff_t n, ptrdiff_t oc,
-                    char *dst) {
+                    char *dst, fc_dot *dot) {
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *stride = job->dy.stride;
-    if (b->cols < job->dy_pitch)
-        memset(dst, 0, (size_t)(b->rows * job->dy_pitch * itemsize));
+    const char *src = fc_at(&job->dy, job->t->itemsize, n, oc) +
+                      (b->od * stride[2] + b->oh * stride[3] + b->ow * stride[4]) * itemsize;
+    const ptrdiff_t last = FC_MAX(0, (b->rows - 1) * stride[3]);
+    const ptrdiff_t end = (last + fc_round_up(b->cols, job->t->lanes)) * itemsize;
+    if (stride[4] == 1 && end <= job->dy_end - src) {
+        dot->dy = src;
+        dot->dy_row = stride[3];
+        return;
+    }
     const fc_copy copy = {.rows = b->rows,
                           .cols = b->cols,
-                          .src = fc_at(&job->dy, job->t->itemsize, n, oc) +
-                                 (b->od * stride[2] + b->oh * stride[3] + b->ow * stride[4]) *
-                                     itemsize,
+                          .src = src,
                           .src_row = stride[3],
                           .src_col = stride[4],
                           .dst = dst,
                           .dst_row = job->dy_pitch,
                           .dst_col = 1};
     job->t->copy_2d(&copy);
+    dot->dy = dst;
+    dot->dy_row = job->dy_pitch;
 }
 
 static void add_block(const grad_job *job, const grad_scratch *s, const fc_plane_block *b,
                       ptrdiff_t n, ptrdiff_t oc) {
-    const fc_dot dot = {.rows = b->rows,
-                        .cols = b->cols,
-                        .taps = taps_of(job),
-                        .src = s->taps,
-                        .src_row = job->planes.pitch,
-                        .dy = s->dy,
-                        .dy_row = job->dy_pitch,
-                        .lanes = s->lanes};
+    fc_dot dot = {.rows = b->rows,
+                  .cols = b->cols,
+                  .taps = taps_of(job),
+                  .src = s->taps,
+                  .src_row = job->planes.pitch,
+                  .lanes = s->lanes};
     fc_lay_out_block(&job->planes, n, oc / (job->g.OC / job->g.G), b, s->block);
-    load_dy(job, b, n, oc, s->dy);
+    load_dy(job, b, n, oc, s->dy, &dot);
     job->t->dot_taps(&dot);
 }
 
@@ -184,7 +190,10 @@ static fc_status run_channels(grad_job *job) {
 fc_status fc_depthwise_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *x, const fc_array *dw) {
     grad_job job = {.g = *g, .dy = *dy, .dw = *dw, .t = fc_table(dtype)};
+    const ptrdiff_t size[] = {g->N, g->OC, g->out[0], g->out[1], g->out[2]};
+    const char *begin;
     fc_tidy_width(&job.dy, g->out);
+    fc_array_bounds(&job.dy, size, job.t->itemsize, &begin, &job.dy_end);
     fc_planes_init(&job.planes, g, x, job.t);
     return fc_channels_last(g, x, dy) ? run_channels(&job) : run_planes(&job);
 }

@@ -175,40 +175,65 @@ static block block_at(const grad_job *job, ptrdiff_t index) {
     return b;
 }
 
-/* A panel of dy's channels by one of x's. The first has more channels than the tile has rows. */
-static void multiply_panels(const grad_job *job, fc_tile *tile, ptrdiff_t ocs) {
+static ptrdiff_t panels_in(const grad_job *job, ptrdiff_t first, ptrdiff_t last) {
+    return fc_ceil_div(last - first, job->t->nr);
+}
+
+/* Panel number `i` of a block, those of dy first, at such a position, from a tile on; NULL where there is none. */
+static const char *block_panel(const grad_job *job, const band *b, const block *channels,
+                               ptrdiff_t position, ptrdiff_t i, ptrdiff_t tile) {
+    const fc_wino_grad_plan *plan = &job->plan;
+    const ptrdiff_t oc_panels = panels_in(job, channels->oc, channels->oc_last), nr = job->t->nr;
+    if (position >= POSITIONS || i >= oc_panels + panels_in(job, channels->c, channels->c_last))
+        return NULL;
+    return i < oc_panels ? panel_at(job, b->w + position * plan->w_step * job->itemsize,
+                                    channels->oc / nr + i, tile)
+                         : panel_at(job, b->v + position * plan->v_step * job->itemsize,
+                                    channels->c / nr + i - oc_panels, tile);
+}
+
+/* A panel of dy's channels by one of x's. The first has more channels than the tile has rows. Meanwhile the
+ * panel at `next` is asked for, a part of it in each call. */
+static void multiply_panels(const grad_job *job, fc_tile *tile, ptrdiff_t ocs, const char *next) {
     const char *a = tile->a;
     char *c = tile->c;
-    const ptrdiff_t rows = fc_even_part(ocs, job->t->mr);
+    const ptrdiff_t rows = fc_even_part(ocs, job->t->mr), calls = fc_ceil_div(ocs, rows);
+    tile->ahead_step = job->t->nr * job->itemsize / calls;
+    tile->ahead = next;
     for (ptrdiff_t oc = 0; oc < ocs; oc += rows) {
         tile->m = FC_MIN(rows, ocs - oc);
         tile->a = a + oc * job->itemsize;
         tile->c = c + oc * tile->ldc * job->itemsize;
         job->t->gemm_tile(tile);
+        if (next)
+            tile->ahead += tile->k_inner * tile->ahead_step;
     }
 }
 
-/* M of one position. */
+/* M of one position. Each product of two panels asks for one that those after these will read: of the next
+ * tiles, or of the next position. */
 static void multiply(const grad_job *job, const band *b, const block *channels, ptrdiff_t position,
                      int add, char *m) {
     const fc_wino_grad_plan *plan = &job->plan;
     const ptrdiff_t nr = job->t->nr, steps = fc_even_part(b->tiles, TILE_STEPS);
-    char *v = b->v + position * plan->v_step * job->itemsize;
-    char *w = b->w + position * plan->w_step * job->itemsize;
+    const ptrdiff_t oc_panels = panels_in(job, channels->oc, channels->oc_last);
+    const ptrdiff_t products = oc_panels * panels_in(job, channels->c, channels->c_last);
     m += position * plan->m_step * job->itemsize;
     fc_tile tile = {.k_outer = 1, .a_row = 1, .a_step = nr, .b_step = nr, .ldc = plan->c_block};
     for (ptrdiff_t k = 0; k < b->tiles; k += steps) {
+        const int ends = k + steps >= b->tiles;
         tile.k_inner = FC_MIN(steps, b->tiles - k);
         tile.init = k || add ? FC_INIT_ADD : FC_INIT_ZERO;
-        for (ptrdiff_t c = channels->c; c < channels->c_last; c += nr) {
-            tile.vectors = fc_ceil_div(FC_MIN(nr, channels->c_last - c), job->t->lanes);
-            tile.b = panel_at(job, v, c / nr, k);
-            for (ptrdiff_t oc = channels->oc; oc < channels->oc_last; oc += nr) {
-                tile.a = panel_at(job, w, oc / nr, k);
-                tile.c =
-                    m + ((oc - channels->oc) * plan->c_block + c - channels->c) * job->itemsize;
-                multiply_panels(job, &tile, FC_MIN(nr, channels->oc_last - oc));
-            }
+        for (ptrdiff_t i = 0; i < products; i++) {
+            const ptrdiff_t c = i / oc_panels * nr, oc = i % oc_panels * nr;
+            tile.vectors =
+                fc_ceil_div(FC_MIN(nr, channels->c_last - channels->c - c), job->t->lanes);
+            tile.a = block_panel(job, b, channels, position, oc / nr, k);
+            tile.b = block_panel(job, b, channels, position, oc_panels + c / nr, k);
+            tile.c = m + (oc * plan->c_block + c) * job->itemsize;
+            multiply_panels(
+                job, &tile, FC_MIN(nr, channels->oc_last - channels->oc - oc),
+                block_panel(job, b, channels, position + ends, i, ends ? 0 : k + steps));
         }
     }
 }

@@ -59,21 +59,24 @@ static void plan_strips(const fc_conv *g, const fc_kernels *t, fc_wino_grad_plan
 
 /* What a task multiplies. Its M, all positions of it, is twice the second-level cache at most: what passes
  * through between its writing and its reading would push out a smaller one as well, and the larger the
- * block, the less often V and W are read. Of the blocks that are left, those with the fewest vector FMAs,
- * those counted in that reading costs, for the busiest thread. */
+ * block, the less often V and W are read. Of the blocks that are left, those with the fewest vector FMAs
+ * for the busiest thread, the bytes counted in that reading costs, and M beyond that cache. */
 static void plan_blocks(const fc_kernels *t, fc_wino_grad_plan *plan) {
     const ptrdiff_t nr = t->nr, oc_panels = fc_ceil_div(plan->oc_chunk, nr);
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
     const ptrdiff_t least = POSITIONS * nr * nr * (ptrdiff_t)t->itemsize;
-    const ptrdiff_t bytes =
-        FC_MIN(2 * (ptrdiff_t)fc_cpu_caches()->l2, ((ptrdiff_t)8 << 20) / plan->threads);
-    const ptrdiff_t most = FC_MAX(1, bytes / least);
+    const ptrdiff_t most = FC_MAX(1, FC_MIN(2 * l2, ((ptrdiff_t)8 << 20) / plan->threads) / least);
+    const double tiles = (double)plan->band_tiles;
     double best = -1;
     for (ptrdiff_t c = 1; c <= FC_MIN(plan->c_panels, most); c++)
         for (ptrdiff_t oc = 1; oc <= FC_MIN(oc_panels, most / c); oc++) {
             const ptrdiff_t tasks = fc_ceil_div(plan->c_panels, c) * fc_ceil_div(oc_panels, oc);
-            const double cost = (double)fc_ceil_div(tasks, plan->threads) *
-                                ((double)(c * oc * nr * 2) +
-                                 0.13 * (double)(t->itemsize * (size_t)((c + oc) * nr)));
+            const double read = tiles * (double)(c + oc);
+            const double beyond = c * oc * least > l2 / 8 * 5 ? (double)(c * oc * nr) : 0;
+            const double cost =
+                (double)fc_ceil_div(tasks, plan->threads) *
+                (tiles * (double)(c * oc * nr * 2) +
+                 (double)(t->itemsize * (size_t)nr) * (0.13 * read + 0.05 * beyond));
             if (best < 0 || cost < best) {
                 best = cost;
                 plan->c_block = c * nr;
