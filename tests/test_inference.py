@@ -28,8 +28,8 @@ from fastconv.layers import (
     Sequential,
 )
 
-# Roundings of a sum of some hundreds of terms, folded and not, through a handful of layers; a few of
-# them would be enough. It is compared with the largest number of the output.
+# Roundings of a sum of some hundreds of terms, folded and not, through a handful of layers; a few
+# of them would be enough. It is compared with the largest number of the output.
 ROUNDINGS = 200
 
 
