@@ -223,6 +223,14 @@ def test_errors_name_the_layer_and_the_shapes(rng):
         ready(np.zeros(SHAPE))
 
 
+def test_sums_of_two_shapes_are_refused(rng):
+    """Not even of as many numbers."""
+    pool = Residual(Conv2d(4, 1, 1, rng=0), Conv2d(4, 4, 2, 2, rng=0))
+    ready = Sequential(pool).prepare()
+    with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) and \(1, 4, 2, 2\)"):
+        ready(rng.standard_normal((1, 4, 4, 4)).astype(np.float32))
+
+
 # ---- what it is made of -------------------------------------------------------------------------
 
 

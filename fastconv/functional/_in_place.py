@@ -7,6 +7,8 @@ from fastconv import _checks, _core
 
 def add(a, b, relu=False, out=None):
     """``a + b``, or ``max(a + b, 0)``, of arrays of one shape and dtype; `out` may be a or b."""
+    if a.shape != b.shape:
+        raise ValueError(f"the terms of a sum have shapes {a.shape} and {b.shape}")
     if not (a.flags.c_contiguous and b.flags.c_contiguous and a.dtype == b.dtype):
         y = np.add(a, b, out=out)
         return np.maximum(y, 0, out=y) if relu else y

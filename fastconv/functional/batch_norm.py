@@ -230,13 +230,13 @@ def fold_batch_norm(w, b, gamma, beta, mean, var, eps=1e-5):
     """
     vectors = {"b": b, "gamma": gamma, "beta": beta, "mean": mean, "var": var}
     eps = _norm.check_fold("fold_batch_norm", w, eps, **vectors)
-    scale = 1 / np.sqrt(np.asarray(var, np.float64) + eps)
-    if gamma is not None:
-        scale *= gamma
-    shift = -np.asarray(mean, np.float64) if b is None else np.asarray(b, np.float64) - mean
-    shift = shift * scale if beta is None else shift * scale + beta
-    column = scale.reshape(-1, *(1,) * (w.ndim - 1))
-    return np.asarray(w * column, w.dtype), np.asarray(shift, w.dtype)
+    b, gamma, beta, mean, var = (
+        default if array is None else np.asarray(array, np.float64)
+        for array, default in ((b, 0), (gamma, 1), (beta, 0), (mean, None), (var, None))
+    )
+    scale = gamma / np.sqrt(var + eps)
+    folded = np.asarray(w) * scale.reshape(-1, *(1,) * (w.ndim - 1))
+    return folded.astype(w.dtype), ((b - mean) * scale + beta).astype(w.dtype)
 
 
 def _update(running, batch, momentum):

@@ -14,6 +14,7 @@ import numpy as np
 from fastconv import _core
 from fastconv import functional as F
 from fastconv.functional._in_place import activate, add
+from fastconv.functional.prepared import MOST_SHAPES
 from fastconv.layers import container
 from fastconv.layers.activation import ReLU, ReLU6
 from fastconv.layers.container import Concat, Residual, Sequential
@@ -198,6 +199,8 @@ class _Joined(_Step):
         if channels is None:
             parts = [_run(steps, x) for steps in self._branches]
             y = np.concatenate(parts, self._axis)
+            if len(self._channels) >= MOST_SHAPES:
+                self._channels = {}
             self._channels[x.shape] = y.shape, [part.shape[self._axis] for part in parts]
             return y
         shape, sizes = channels
