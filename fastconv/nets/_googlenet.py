@@ -134,6 +134,10 @@ class GoogLeNet(Container):
         da = middle.backward(dd) + self.aux1.backward(daux1)
         return early.backward(da, need_dx=need_dx)
 
+    def prepare(self, x_shape=None):
+        """Make the net ready for inference, which leaves the heads out; see `Layer.prepare`."""
+        return self.trunk.prepare(x_shape)
+
     def output_shape(self, in_shape):
         """Shape of the scores for images of shape `in_shape`."""
         return self.trunk.output_shape(in_shape)
