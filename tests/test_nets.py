@@ -149,6 +149,7 @@ def test_heads_of_googlenet(rng):
     assert (net.buffers["aux1.conv.bn.running_mean"] != before["aux1.conv.bn.running_mean"]).any()
     net.eval()
     np.testing.assert_array_equal(net.forward(x), net(x))
+    assert_near(net.prepare()(x), net(x), "prepared")
     assert net(x).shape == net.output_shape(x.shape) == (2, 3)
 
 
