@@ -81,8 +81,8 @@ static char *panel_at(const fc_wino_job *job, char *u, ptrdiff_t filters) {
 static void weights_task(void *context, ptrdiff_t task, int slot) {
     const fc_wino_job *job = context;
     const ptrdiff_t before = task * job->plan.oc_panel;
-    fc_wino_transform_filters(job, job->first_oc + before, 1, 0, job->g.C / job->g.G,
-                              carve_scratch(job, slot).packed, panel_at(job, job->u, before));
+    fc_wino_transform_filters(job, job->first_oc + before, carve_scratch(job, slot).packed,
+                              panel_at(job, job->u, before));
 }
 
 static void transform_weights(fc_wino_job *job) {
@@ -162,33 +162,112 @@ static void image_task(void *context, ptrdiff_t task, int slot) {
 
 /* ---- products ------------------------------------------------------------------------------ */
 
-/* M of a band and a block of output channels, whose U it gets, from some channels. */
-static void multiply(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
-                     ptrdiff_t oc_last, ptrdiff_t channel, ptrdiff_t channels, char *u, char *m) {
+/* Filters that are needed next, asked for while the tile multiplies: `rows` runs, `pitch` bytes apart. */
+typedef struct {
+    const char *row;
+    ptrdiff_t rows, row_bytes, pitch, at;
+} wino_ahead;
+
+/* What to ask for during the next `bytes` of them. */
+static const char *next_ahead(wino_ahead *ahead, ptrdiff_t bytes) {
+    if (ahead->rows <= 0)
+        return NULL;
+    const char *from = ahead->row + ahead->at;
+    ahead->at += bytes;
+    if (ahead->at >= ahead->row_bytes) {
+        ahead->at -= ahead->row_bytes;
+        ahead->row += ahead->pitch;
+        ahead->rows--;
+    }
+    return from;
+}
+
+/* A part of the products of a band: output channels, positions, and what they sum. */
+typedef struct {
+    ptrdiff_t oc_first, oc_last, position, positions, channel, channels;
+    wino_ahead *ahead;
+} wino_part;
+
+/* M of a part, whose U it gets: panels u_panel bytes apart, positions u_step elements. */
+static void multiply(const fc_wino_job *job, const fc_wino_band *band, const wino_part *part,
+                     char *u, ptrdiff_t u_step, char *m) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
     const ptrdiff_t tiles = band->strips * plan->strip_cols, rows = fc_even_part(tiles, job->t->mr);
-    const ptrdiff_t u_step = fc_wino_panel_step(channels, plan->oc_panel, job->t);
     fc_tile product = {.k_outer = 1,
-                       .k_inner = channels,
+                       .k_inner = part->channels,
                        .a_row = plan->v_pitch,
                        .a_step = 1,
                        .b_step = plan->oc_panel,
                        .ldc = plan->oc_block,
-                       .init = channel ? FC_INIT_LOAD : FC_INIT_ZERO};
-    for (ptrdiff_t p = 0; p < POSITIONS; p++) {
-        const char *v = band->v + (p * plan->v_step + channel) * itemsize;
-        for (ptrdiff_t oc = oc_first, width; oc < oc_last; oc += width) {
-            const ptrdiff_t in_panel = oc % plan->oc_panel;
-            width = FC_MIN(nr, FC_MIN(plan->oc_panel - in_panel, oc_last - oc));
-            product.vectors = fc_ceil_div(width, job->t->lanes);
-            product.b =
-                panel_at(job, u, oc - in_panel - oc_first) + (p * u_step + in_panel) * itemsize;
-            for (ptrdiff_t t = 0; t < tiles; t += rows) {
-                product.m = FC_MIN(rows, tiles - t);
-                product.a = v + t * plan->v_pitch * itemsize;
-                product.c = m + (p * plan->m_step + t * plan->oc_block + oc - oc_first) * itemsize;
-                job->t->gemm_tile(&product);
+                       .init = part->channel ? FC_INIT_LOAD : FC_INIT_ZERO};
+    /* as many bytes as one tile for each position and step would need, 36 for a panel of filters */
+    product.ahead_step = 32 / fc_ceil_div(tiles, rows);
+    for (ptrdiff_t i = 0; i < part->positions; i++) {
+        const ptrdiff_t p = part->position + i;
+        const char *v = band->v + (p * plan->v_step + part->channel) * itemsize;
+        char *m_panel = m + p * plan->m_step * itemsize, *u_panel = u + i * u_step * itemsize;
+        for (ptrdiff_t oc = part->oc_first; oc < part->oc_last; oc += plan->oc_panel) {
+            const ptrdiff_t filters = FC_MIN(plan->oc_panel, part->oc_last - oc);
+            for (ptrdiff_t first = 0; first < filters; first += nr) {
+                product.vectors = filters - first > job->t->lanes ? 2 : 1;
+                product.b = u_panel + first * itemsize;
+                for (ptrdiff_t t = 0; t < tiles; t += rows) {
+                    product.m = FC_MIN(rows, tiles - t);
+                    product.a = v + t * plan->v_pitch * itemsize;
+                    product.c = m_panel + (t * plan->oc_block + first) * itemsize;
+                    if (part->ahead)
+                        product.ahead =
+                            next_ahead(part->ahead, part->channels * product.ahead_step);
+                    job->t->gemm_tile(&product);
+                }
+            }
+            u_panel += plan->u_panel_bytes;
+            m_panel += plan->oc_panel * itemsize;
+        }
+    }
+}
+
+/* The filters of the next block of channels, or of the next panel, where each is one run. */
+static wino_ahead find_ahead(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel) {
+    const fc_conv *g = &job->g;
+    const fc_array *w = &job->pack.w;
+    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G, itemsize = itemsize_of(job);
+    if (channel >= channels) {
+        channel = 0;
+        oc += job->plan.oc_panel;
+    }
+    if (oc >= ocs || !fc_weights_are_dense(g, w))
+        return (wino_ahead){.rows = 0};
+    return (wino_ahead){
+        .row = fc_at(w, job->t->itemsize, oc, channel) + job->group * job->pack.w_group * itemsize,
+        .rows = FC_MIN(job->plan.oc_panel, ocs - oc),
+        .row_bytes = FC_MIN(job->plan.channel_block, channels - channel) * w->stride[1] * itemsize,
+        .pitch = w->stride[0] * itemsize};
+}
+
+/* M of a band and a panel of output channels: for some channels, row by row of the positions, filters
+ * are transformed and used at once, while the first-level cache has them. */
+static void multiply_fresh(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
+                           ptrdiff_t oc_last, const scratch *s) {
+    const fc_wino_plan *plan = &job->plan;
+    const ptrdiff_t itemsize = itemsize_of(job), channels = job->g.C / job->g.G;
+    const ptrdiff_t u_step = fc_wino_panel_step(plan->u_channels, plan->oc_panel, job->t);
+    const ptrdiff_t tap_bytes = plan->r * plan->r * plan->oc_panel * itemsize;
+    wino_part part = {.oc_first = oc_first, .oc_last = oc_last, .positions = EDGE};
+    for (ptrdiff_t block = 0; block < channels; block += plan->channel_block) {
+        const ptrdiff_t last = FC_MIN(block + plan->channel_block, channels);
+        wino_ahead ahead = find_ahead(job, oc_first, last);
+        part.ahead = &ahead;
+        fc_wino_pack_filters(job, oc_first, block, last - block, s->packed);
+        for (ptrdiff_t row = 0; row < EDGE; row++) {
+            part.position = row * EDGE;
+            for (part.channel = block; part.channel < last; part.channel += part.channels) {
+                part.channels = FC_MIN(plan->u_channels, last - part.channel);
+                fc_wino_transform_rows(job, row, 1, part.channels,
+                                       s->packed + (part.channel - block) * tap_bytes, s->u,
+                                       u_step);
+                multiply(job, band, &part, s->u, u_step, s->m);
             }
         }
     }
@@ -281,15 +360,14 @@ static void run_product(const fc_wino_job *job, const fc_wino_band *band, ptrdif
                                      strip * plan->strip_cols * plan->v_pitch * itemsize_of(job)};
     const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
-    char *u = plan->u_in_tasks
-                  ? s->u
-                  : panel_at(job, plan->own_u ? s->u : job->u, oc_first - job->first_oc);
-    for (ptrdiff_t channel = 0; channel < channels; channel += plan->channel_block) {
-        const ptrdiff_t count = FC_MIN(plan->channel_block, channels - channel);
-        if (plan->u_in_tasks)
-            fc_wino_transform_filters(job, oc_first, oc_last - oc_first, channel, count, s->packed,
-                                      u);
-        multiply(job, &block, oc_first, oc_last, channel, count, u, s->m);
+    if (plan->u_in_tasks) {
+        multiply_fresh(job, &block, oc_first, oc_last, s);
+    } else {
+        const wino_part part = {
+            .oc_first = oc_first, .oc_last = oc_last, .positions = POSITIONS, .channels = channels};
+        multiply(job, &block, &part,
+                 panel_at(job, plan->own_u ? s->u : job->u, oc_first - job->first_oc),
+                 fc_wino_panel_step(channels, plan->oc_panel, job->t), s->m);
     }
     transform_outputs(job, &block, oc_first, oc_last, s);
 }
@@ -316,8 +394,9 @@ static void band_task(void *context, ptrdiff_t task, int slot) {
     const scratch s = carve_scratch(job, slot);
     const fc_wino_band band = band_at(job, task * job->plan.band_strips, s.v);
     if (job->plan.own_u && *s.stamp != job->group) {
-        fc_wino_transform_filters(job, job->first_oc, job->ocs, 0, job->g.C / job->g.G, s.packed,
-                                  s.u);
+        for (ptrdiff_t before = 0; before < job->ocs; before += job->plan.oc_panel)
+            fc_wino_transform_filters(job, job->first_oc + before, s.packed,
+                                      panel_at(job, s.u, before));
         *s.stamp = job->group;
     }
     transform_band(job, &band, s.patch);

@@ -33,27 +33,38 @@ static void pack_flipped(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t filters
     }
 }
 
-/* The panel from oc on, [position][channel][filter]; filters that are missing are zeros. */
-static void transform_panel(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
-                            ptrdiff_t channels, char *packed, char *dst) {
-    const ptrdiff_t r = job->plan.r, panel = job->plan.oc_panel;
-    const ptrdiff_t filters = FC_MIN(panel, job->g.OC / job->g.G - oc);
+void fc_wino_pack_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
+                          ptrdiff_t channels, char *packed) {
+    const ptrdiff_t r = job->plan.r;
+    const ptrdiff_t filters = FC_MIN(job->plan.oc_panel, job->g.OC / job->g.G - oc);
     const fc_sum_block block = {.channel = channel, .channels = channels, .taps = r * r};
     if (filters_are_flipped(job))
         pack_flipped(job, oc, filters, channel, channels, packed);
     else
         fc_pack_weight_panel(&job->pack, job->group, &block, oc, filters, packed);
-    const fc_wino_weights weights = {.r = r,
+}
+
+void fc_wino_transform_rows(const fc_wino_job *job, ptrdiff_t row, ptrdiff_t rows,
+                            ptrdiff_t channels, const char *packed, char *u, ptrdiff_t step) {
+    const fc_wino_weights weights = {.r = job->plan.r,
+                                     .row = row,
+                                     .rows = rows,
                                      .channels = channels,
-                                     .filters = panel,
+                                     .filters = job->plan.oc_panel,
                                      .src = packed,
-                                     .dst = dst,
-                                     .dst_step = fc_wino_panel_step(channels, panel, job->t)};
+                                     .dst = u,
+                                     .dst_step = step};
     job->t->wino_weights(&weights);
 }
 
-void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
-                               ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u) {
-    for (ptrdiff_t done = 0; done < ocs; done += job->plan.oc_panel, u += job->plan.u_panel_bytes)
-        transform_panel(job, oc + done, channel, channels, packed, u);
+/* A few channels at a time, whose taps stay in the first-level cache. */
+void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, char *packed, char *u) {
+    const ptrdiff_t channels = job->g.C / job->g.G, some = job->t->lanes;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, panel = job->plan.oc_panel;
+    const ptrdiff_t step = fc_wino_panel_step(channels, panel, job->t);
+    for (ptrdiff_t c = 0; c < channels; c += some) {
+        const ptrdiff_t count = FC_MIN(some, channels - c);
+        fc_wino_pack_filters(job, oc, c, count, packed);
+        fc_wino_transform_rows(job, 0, FC_WINO_EDGE, count, packed, u + c * panel * itemsize, step);
+    }
 }

@@ -193,9 +193,10 @@ typedef struct {
     ptrdiff_t dst_tile, dst_step;
 } fc_wino_input;
 
-/* src[channel][tap][filter] to dst[p*dst_step + channel*filters + filter]; filters: whole vectors. */
+/* src[channel][tap][filter] to the positions of `rows` rows, 1 or all 6, from `row` on; the first of
+ * them is at dst[channel*filters + filter], the others dst_step apart; filters: whole vectors. */
 typedef struct {
-    ptrdiff_t r, channels, filters;
+    ptrdiff_t r, row, rows, channels, filters;
     const void *src;
     void *dst;
     ptrdiff_t dst_step;

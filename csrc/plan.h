@@ -67,11 +67,12 @@ typedef struct {
     ptrdiff_t band_strips, block_strips, patch_strips; /* in V, in a task, turned at a time */
     ptrdiff_t v_pitch, v_step, m_step; /* elements between tiles of V, positions of V and M */
     ptrdiff_t oc_panel, oc_block, oc_chunk, channel_block;
-    int prepared;   /* filters were transformed before the call */
-    int u_in_tasks; /* filters are transformed where they are used, once */
-    int own_bands;  /* a task transforms a band and multiplies it: V never leaves its core */
-    int own_u;      /* each slot makes all of U for itself: for own_bands */
-    int own_v;      /* each slot transforms the whole band for itself */
+    ptrdiff_t u_channels; /* transformed at a time, where u_in_tasks */
+    int prepared;         /* filters were transformed before the call */
+    int u_in_tasks;       /* filters are transformed where they are used, once */
+    int own_bands;        /* a task transforms a band and multiplies it: V never leaves its core */
+    int own_u;            /* each slot makes all of U for itself: for own_bands */
+    int own_v;            /* each slot transforms the whole band for itself */
     int threads;
     ptrdiff_t u_panel_bytes; /* transformed filters of one panel, channel_block channels */
     size_t patch_bytes, packed_bytes, u_slot_bytes, m_bytes, v_slot_bytes, slot_bytes;

@@ -64,28 +64,36 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strip
     return 1;
 }
 
-/* All tiles are one block. U is used once, right after it was made. A task goes through V once for its
- * filters: the more it takes, the less V travels; M and the U of some channels share the second-level
- * cache with what streams past. Fewer than 64 channels at a time would load and store M too often. */
+/* All tiles are one block. U is used once, right after it was made, and does not leave the first-level
+ * cache: a row of positions of some channels takes three eighths of it, or, where M is loaded and stored
+ * for many tiles each time, twice that; the taps that it is made from take an eighth of the second-level
+ * one. A task has a panel of filters. Prepared, it goes through V
+ * once for its filters: the more it takes, the less V travels; M shares the second-level cache with
+ * what streams past. */
 static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, ptrdiff_t strips,
                            fc_wino_plan *plan) {
-    enum { SHORTEST = 64 };
-    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
+    const fc_caches *caches = fc_cpu_caches();
+    const ptrdiff_t l1d = (ptrdiff_t)caches->l1d, l2 = (ptrdiff_t)caches->l2;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
     const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
-    const ptrdiff_t panel_bytes = plan->oc_panel * position_bytes(t), u_budget = l2 * 3 / 8;
+    const ptrdiff_t panel_bytes = plan->oc_panel * (ptrdiff_t)t->itemsize;
+    const ptrdiff_t u_budget = l1d * 3 / (strips * plan->strip_cols > t->mr ? 4 : 8);
     plan->band_strips = plan->block_strips = strips;
     plan->u_in_tasks = !plan->prepared;
-    const ptrdiff_t fit = FC_MIN(l2 / 2 / (panel_bytes * strips * plan->strip_cols),
-                                 u_budget / (panel_bytes * SHORTEST));
-    ptrdiff_t cuts = fc_ceil_div(panels, FC_MAX(1, fit));
-    if (cuts < 4 * plan->threads) /* as many for each thread */
-        cuts = FC_MIN(panels, fc_round_up(cuts, plan->threads));
-    plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
     plan->channel_block = channels;
-    if (plan->u_in_tasks)
+    if (plan->u_in_tasks) {
+        plan->oc_block = plan->oc_panel;
         plan->channel_block =
-            fc_even_part(channels, FC_MAX(16, u_budget / (plan->oc_block * position_bytes(t))));
+            fc_even_part(channels, FC_MAX(16, l2 / 8 / (plan->r * plan->r * panel_bytes)));
+        plan->u_channels =
+            fc_even_part(plan->channel_block, FC_MAX(8, u_budget / (EDGE * panel_bytes)));
+    } else {
+        const ptrdiff_t fit = l2 / 2 / (POSITIONS * panel_bytes * strips * plan->strip_cols);
+        ptrdiff_t cuts = fc_ceil_div(panels, FC_MAX(1, fit));
+        if (cuts < 4 * plan->threads) /* as many for each thread */
+            cuts = FC_MIN(panels, fc_round_up(cuts, plan->threads));
+        plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
+    }
     plan->oc_chunk = ocs;
     /* a line of V from another core's cache takes ten times as long as making it once more */
     plan->own_v = plan->threads > 1;
@@ -154,19 +162,22 @@ static void plan_image(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan
 
 static void plan_memory(const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize;
-    const ptrdiff_t packed = plan->channel_block * plan->oc_panel * plan->r * plan->r;
-    const ptrdiff_t filters = plan->u_in_tasks ? plan->oc_block : plan->oc_chunk;
+    /* taps of a panel, and its U */
+    const ptrdiff_t channels = plan->u_in_tasks ? plan->channel_block : t->lanes;
+    const ptrdiff_t packed = channels * plan->oc_panel * plan->r * plan->r;
+    const ptrdiff_t row_bytes =
+        EDGE * fc_wino_panel_step(plan->u_channels, plan->oc_panel, t) * itemsize;
     const ptrdiff_t row = (plan->m * plan->m * plan->strip_cols + 1) * plan->oc_panel;
     plan->m_step = fc_spread(plan->oc_block * plan->block_strips * plan->strip_cols, t->itemsize);
     plan->packed_bytes = fc_align(FC_MAX(plan->patch_bytes, (size_t)(packed * itemsize)));
     plan->u_panel_bytes =
         POSITIONS * fc_wino_panel_step(plan->channel_block, plan->oc_panel, t) * itemsize;
-    const size_t u = (size_t)(fc_ceil_div(filters, plan->oc_panel) * plan->u_panel_bytes);
+    const size_t u = (size_t)(fc_ceil_div(plan->oc_chunk, plan->oc_panel) * plan->u_panel_bytes);
     /* as for V: a line of U from another core's cache takes longer than making it once more */
     plan->own_u = plan->own_bands && !plan->prepared && plan->threads > 1 &&
                   (size_t)plan->threads * u <= MOST_OWN;
     plan->u_bytes = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : u;
-    plan->u_slot_bytes = plan->u_in_tasks || plan->own_u ? u : 0;
+    plan->u_slot_bytes = plan->u_in_tasks ? fc_align((size_t)row_bytes) : plan->own_u ? u : 0;
     plan->m_bytes = (size_t)(POSITIONS * plan->m_step * itemsize);
     plan->slot_bytes = FC_WINO_STAMP_BYTES + plan->packed_bytes + plan->u_slot_bytes +
                        plan->m_bytes + plan->v_slot_bytes + fc_align((size_t)(row * itemsize));

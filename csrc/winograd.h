@@ -24,9 +24,17 @@ typedef struct {
     ptrdiff_t group, first_oc, ocs;
 } fc_wino_job;
 
-/* U of the panels that `ocs` filters from oc on are in, one behind the other, for some channels;
- * `packed` has room for a panel's taps. */
-void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t ocs,
-                               ptrdiff_t channel, ptrdiff_t channels, char *packed, char *u);
+/* Taps of the panel from filter oc on, some channels, [channel][tap][filter], zeros for filters that are
+ * missing. */
+void fc_wino_pack_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
+                          ptrdiff_t channels, char *packed);
+
+/* Rows of six positions of their U, [position][channel][filter], positions `step` elements apart: one,
+ * or all six. */
+void fc_wino_transform_rows(const fc_wino_job *job, ptrdiff_t row, ptrdiff_t rows,
+                            ptrdiff_t channels, const char *packed, char *u, ptrdiff_t step);
+
+/* All of that panel's U; `packed` has room for the taps of a vector of channels. */
+void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, char *packed, char *u);
 
 #endif

@@ -17,27 +17,27 @@ static void make_bt(matrix m) {
     memcpy(m, bt, sizeof bt);
 }
 
-/* Powers of the points, r of them, over the product of the distances to the other points. */
+static const double points[] = {0, A, -A, B, -B};
+
 static void make_g(ptrdiff_t r, matrix m) {
-    const double points[] = {0, A, -A, B, -B};
     memset(m, 0, sizeof(matrix));
+    for (int i = 0; i < 5; i++)
+        for (ptrdiff_t k = 0; k < r; k++)
+            m[i][k] = pow(points[i], (double)k);
+    m[5][r - 1] = 1;
+}
+
+/* Powers of the points, m of them, over the product of the distances to the other points. */
+static void make_at(ptrdiff_t m, matrix at) {
+    memset(at, 0, sizeof(matrix));
     for (int i = 0; i < 5; i++) {
         double scale = 1;
         for (int j = 0; j < 5; j++)
             if (j != i)
                 scale *= points[i] - points[j];
-        for (ptrdiff_t k = 0; k < r; k++)
-            m[i][k] = pow(points[i], (double)k) / scale;
+        for (ptrdiff_t k = 0; k < m; k++)
+            at[k][i] = pow(points[i], (double)k) / scale;
     }
-    m[5][r - 1] = 1;
-}
-
-static void make_at(ptrdiff_t m, matrix at) {
-    const double points[] = {0, A, -A, B, -B};
-    memset(at, 0, sizeof(matrix));
-    for (ptrdiff_t k = 0; k < m; k++)
-        for (int i = 0; i < 5; i++)
-            at[k][i] = pow(points[i], (double)k);
     at[m - 1][5] = 1;
 }
 
@@ -120,30 +120,44 @@ void check_wino_input(const fc_kernels *t) {
                     check_input(t, m, rows, cols, vectors);
 }
 
-static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t filters) {
+/* The positions of `rows` rows, from `row` on. */
+static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t row, ptrdiff_t rows,
+                          ptrdiff_t filters) {
     const ptrdiff_t channels = 3, step = channels * filters + 1;
     const ptrdiff_t count = channels * r * r * filters;
-    void *src = take_random(t, count), *dst = take_elements(t, POSITIONS * step);
-    const fc_wino_weights weights = {
-        .r = r, .channels = channels, .filters = filters, .src = src, .dst = dst, .dst_step = step};
+    void *src = take_random(t, count), *dst = take_elements(t, rows * EDGE * step);
+    const fc_wino_weights weights = {.r = r,
+                                     .row = row,
+                                     .rows = rows,
+                                     .channels = channels,
+                                     .filters = filters,
+                                     .src = src,
+                                     .dst = dst,
+                                     .dst_step = step};
     t->wino_weights(&weights);
-    matrix g, taps;
+    matrix g, taps, expected;
     make_g(r, g);
     for (ptrdiff_t i = 0; i < channels * filters; i++) {
+        double magnitude;
         memset(taps, 0, sizeof taps);
         for (ptrdiff_t tap = 0; tap < r * r; tap++)
             taps[tap / r][tap % r] =
                 get(t, src, (i / filters * r * r + tap) * filters + i % filters);
-        compare_positions(t, (const double (*)[EDGE])g, (const double (*)[EDGE])taps, at(t, dst, i),
-                          step, "wino_weights", r);
+        transform((const double (*)[EDGE])g, (const double (*)[EDGE])taps, expected, &magnitude);
+        for (ptrdiff_t p = 0; p < rows * EDGE; p++)
+            compare(t, get(t, dst, p * step + i), expected[row + p / EDGE][p % EDGE], magnitude,
+                    "wino_weights", r, p);
     }
     release();
 }
 
 void check_wino_weights(const fc_kernels *t) {
     for (ptrdiff_t r = 3; r <= 5; r += 2)
-        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++)
-            check_weights(t, r, vectors * t->lanes);
+        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++) {
+            check_weights(t, r, 0, EDGE, vectors * t->lanes);
+            for (ptrdiff_t row = 0; row < EDGE; row++)
+                check_weights(t, r, row, 1, vectors * t->lanes);
+        }
 }
 
 static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdiff_t cols,
