@@ -166,6 +166,11 @@ fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const
 fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                                 const fc_array *w, const fc_array *bias, const fc_array *y,
                                 int relu);
+/* The same without bias for dense dx behind a ReLU: x, its output, lies in memory as dx does, and dx is 0
+ * where x is 0 or less. */
+fc_status fc_conv_input_grad_relu(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                  const fc_array *dy, const fc_array *w, const void *x,
+                                  const fc_array *dx);
 fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *w, const fc_array *bias, const fc_array *dx);
 fc_status fc_conv_weight_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
@@ -210,6 +215,17 @@ fc_status fc_unpool(const fc_pool *g, fc_dtype dtype, const fc_array *dy, const 
 /* n neighbouring elements: y = max(x, 0), NaN kept; dx = dy where x is not 0 or less, else 0. */
 void fc_relu(fc_dtype dtype, ptrdiff_t n, const void *x, void *y);
 void fc_relu_grad(fc_dtype dtype, ptrdiff_t n, const void *dy, const void *x, void *dx);
+
+/* ---- optimizers ------------------------------------------------------------------------ */
+
+/* g += weight_decay * p, v = momentum * v + g, p -= lr * v, or lr * (g + momentum * v) with nesterov. */
+typedef struct {
+    double lr, momentum, weight_decay;
+    int nesterov;
+} fc_sgd;
+
+/* A step of n neighbouring parameters p with gradients g; v is NULL where there is no momentum. */
+void fc_sgd_step(fc_dtype dtype, const fc_sgd *rule, ptrdiff_t n, const void *g, void *v, void *p);
 
 /* ---- machine ---------------------------------------------------------------------------- */
 
