@@ -319,8 +319,8 @@ fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_
 
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                        const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
-                       const fc_array *y, int relu) {
-    const fc_status status = fc_conv_check(g);
+                       const fc_array *y, int relu, const char *gate) {
+    fc_status status = fc_conv_check(g);
     const fc_filters filters = {.plain = *w, .group = w_group};
     fc_conv limited = *g;
     if (status || g->N == 0)
@@ -329,15 +329,17 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
     if (algo == FC_AUTO)
         algo = fc_auto_algo(g, dtype);
     if (algo == FC_WINOGRAD)
-        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu);
-    if (fc_is_depthwise(g))
-        return fc_conv_depthwise(&limited, dtype, x, w, w_group, bias, y, relu);
-    return fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
+        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu, gate);
+    status = fc_is_depthwise(g) ? fc_conv_depthwise(&limited, dtype, x, w, w_group, bias, y, relu)
+                                : fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
+    if (!status && gate)
+        fc_relu_grad(dtype, g->N * g->OC * fc_volume(g->out), y->data, gate, y->data);
+    return status;
 }
 
 fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                           const fc_array *w, const fc_array *bias, const fc_array *y, int relu) {
     if (g->G < 1)
         return FC_BAD_GEOMETRY;
-    return fc_conv_core(g, dtype, algo, x, w, g->OC / g->G * w->stride[0], bias, y, relu);
+    return fc_conv_core(g, dtype, algo, x, w, g->OC / g->G * w->stride[0], bias, y, relu, NULL);
 }

@@ -128,7 +128,7 @@ static fc_conv phase_conv(const fc_conv *g, const ptrdiff_t phase[FC_SPATIAL]) {
 
 static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,
                            const fc_array *w, const fc_array *bias, const fc_array *dx,
-                           const ptrdiff_t phase[FC_SPATIAL]) {
+                           const char *gate, const ptrdiff_t phase[FC_SPATIAL]) {
     const ptrdiff_t itemsize = (ptrdiff_t)fc_table(dtype)->itemsize;
     const fc_conv s = phase_conv(g, phase);
     fc_array flipped = *w, view = *dx;
@@ -145,7 +145,8 @@ static fc_status run_phase(const fc_conv *g, fc_dtype dtype, fc_algo algo, const
         fill(&s, fc_table(dtype), &view, bias);
         return FC_OK;
     }
-    return fc_conv_core(&s, dtype, algo, dy, &flipped, g->OC / g->G * w->stride[0], bias, &view, 0);
+    return fc_conv_core(&s, dtype, algo, dy, &flipped, g->OC / g->G * w->stride[0], bias, &view, 0,
+                        gate);
 }
 
 /* ---- all phases at once -------------------------------------------------------------------- */
@@ -361,6 +362,21 @@ fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, con
     for (phase[0] = 0; phase[0] < phases[0]; phase[0]++)
         for (phase[1] = 0; phase[1] < phases[1]; phase[1]++)
             for (phase[2] = 0; phase[2] < phases[2] && !status; phase[2]++)
-                status = run_phase(g, dtype, algo, dy, w, bias, dx, phase);
+                status = run_phase(g, dtype, algo, dy, w, bias, dx, NULL, phase);
+    return status;
+}
+
+fc_status fc_conv_input_grad_relu(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                  const fc_array *dy, const fc_array *w, const void *x,
+                                  const fc_array *dx) {
+    const ptrdiff_t phase[FC_SPATIAL] = {0};
+    fc_status status = fc_conv_check(g);
+    if (status)
+        return status;
+    if (fc_volume(g->stride) == 1 && g->N > 0)
+        return run_phase(g, dtype, algo, dy, w, NULL, dx, x, phase);
+    status = fc_conv_input_grad(g, dtype, algo, dy, w, NULL, dx);
+    if (!status)
+        fc_relu_grad(dtype, g->N * g->C * fc_volume(g->in), dx->data, x, dx->data);
     return status;
 }

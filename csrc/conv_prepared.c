@@ -50,6 +50,6 @@ fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
     if (form == FC_FORM_TRANSFORMED)
-        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu);
+        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu, NULL);
     return fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
 }

@@ -275,6 +275,19 @@ static void multiply_fresh(const fc_wino_job *job, const fc_wino_band *band, ptr
 
 /* ---- output -------------------------------------------------------------------------------- */
 
+/* Outputs just stored, and so in the first caches, become gradients of a ReLU's input. */
+static void pass_gate(const fc_wino_job *job, const fc_copy *stored) {
+    const int along_rows = stored->dst_row == 1; /* channels last */
+    const ptrdiff_t n = along_rows ? stored->rows : stored->cols;
+    const ptrdiff_t runs = along_rows ? stored->cols : stored->rows;
+    const ptrdiff_t step =
+        (along_rows ? stored->dst_col : stored->dst_row) * (ptrdiff_t)job->t->itemsize;
+    char *y = stored->dst;
+    const char *x = job->gate + (y - job->y.data);
+    for (ptrdiff_t i = 0; i < runs; i++)
+        job->t->relu_grad(n, y + i * step, x + i * step, y + i * step);
+}
+
 /* Outputs of a strip, [row][column][channel] and without gaps, to where they belong. */
 static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t channel,
                         ptrdiff_t channels, const char *src) {
@@ -294,6 +307,8 @@ static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t c
                               .dst_row = stride[1],
                               .dst_col = stride[4]};
         job->t->copy_2d(&copy);
+        if (job->gate)
+            pass_gate(job, &copy);
     }
 }
 
@@ -431,8 +446,8 @@ static char *prepared_panel(const fc_wino_job *job, const void *packed) {
 }
 
 fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
-                           const fc_array *bias, const fc_array *y, int relu) {
-    fc_wino_job job = {.g = *g, .x = *x, .y = *y, .bias = bias, .relu = relu};
+                           const fc_array *bias, const fc_array *y, int relu, const char *gate) {
+    fc_wino_job job = {.g = *g, .x = *x, .y = *y, .bias = bias, .relu = relu, .gate = gate};
     job.t = fc_table(dtype);
     fc_tidy_width(&job.x, g->in);
     fc_tidy_width(&job.y, g->out);

@@ -169,6 +169,11 @@ fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const
 fc_status fc_conv_forward_naive(const fc_conv *g, fc_dtype dtype, const fc_array *x,
                                 const fc_array *w, const fc_array *bias, const fc_array *y,
                                 int relu);
+/* The same without bias for dense dx behind a ReLU: x, its output, lies in memory as dx does, and dx is 0
+ * where x is 0 or less. */
+fc_status fc_conv_input_grad_relu(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                  const fc_array *dy, const fc_array *w, const void *x,
+                                  const fc_array *dx);
 fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                    const fc_array *w, const fc_array *bias, const fc_array *dx);
 fc_status fc_conv_weight_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
@@ -236,6 +241,17 @@ fc_status fc_batch_norm(const fc_norm *g, fc_dtype dtype, const void *x, const v
 fc_status fc_batch_norm_grad(const fc_norm *g, fc_dtype dtype, const void *dy, const void *x,
                              const void *weight, const void *mean, const void *var, int training,
                              void *dx, void *dweight, void *dbias);
+
+/* ---- optimizers ------------------------------------------------------------------------ */
+
+/* g += weight_decay * p, v = momentum * v + g, p -= lr * v, or lr * (g + momentum * v) with nesterov. */
+typedef struct {
+    double lr, momentum, weight_decay;
+    int nesterov;
+} fc_sgd;
+
+/* A step of n neighbouring parameters p with gradients g; v is NULL where there is no momentum. */
+void fc_sgd_step(fc_dtype dtype, const fc_sgd *rule, ptrdiff_t n, const void *g, void *v, void *p);
 
 /* ---- machine ---------------------------------------------------------------------------- */
 

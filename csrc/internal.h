@@ -311,11 +311,12 @@ void fc_valid_range(ptrdiff_t start, ptrdiff_t step, ptrdiff_t count, ptrdiff_t 
 
 /* ---- drivers ------------------------------------------------------------------------------ */
 
-/* The convolution behind forward and input gradient. Group i's weights start i*w_group elements
+/* The convolution behind forward and input gradient. `gate`, if set, is the output of a ReLU that lies in
+ * memory as y does, which must be dense: y becomes the gradient of that ReLU's input. Group i's weights start i*w_group elements
  * behind w's data: the gradient's weights, with channels exchanged, need that freedom. */
 fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                        const fc_array *w, ptrdiff_t w_group, const fc_array *bias,
-                       const fc_array *y, int relu);
+                       const fc_array *y, int relu, const char *gate);
 
 /* The filters of a call: any strides, group i's i*group elements behind the first one's; or, where
  * `packed` is set, in that form. */
@@ -332,7 +333,7 @@ fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, cons
 /* fc_choose_algo's answer without the reasons: calls that have no choice do not pay for estimates. */
 fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype);
 fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
-                           const fc_array *bias, const fc_array *y, int relu);
+                           const fc_array *bias, const fc_array *y, int relu, const char *gate);
 
 /* Their filters, packed: bytes, and the packing of w->plain to dst. */
 size_t fc_gemm_packed_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);

@@ -12,13 +12,18 @@ int fc_winograd_grad_suits(const fc_conv *g) {
     return fc_winograd_suits(g) && POSITIONS * channels * sizeof(double) <= 16e6;
 }
 
-/* Bytes of V and W together. A thread's own stay in half its second-level cache. Shared ones pass
- * through the last-level cache however many they are; longer sums mean fewer output transforms. */
-static ptrdiff_t band_budget(const fc_wino_grad_plan *plan) {
+/* Bytes of V and W together, a tile's and those of all tiles given. A thread's own stay in half its
+ * second-level cache. Shared ones pass through the last-level cache; longer sums mean fewer output
+ * transforms. But where all would be one band, that memory would be used once in a call, and a net has
+ * other uses for the caches until the next one: smaller bands stay in the second-level caches, as long
+ * as they are twice M. */
+static ptrdiff_t band_budget(const fc_wino_grad_plan *plan, const fc_kernels *t, double all) {
     const fc_caches *caches = fc_cpu_caches();
     if (plan->splits)
         return (ptrdiff_t)caches->l2 / 2;
-    return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)20 << 20);
+    const ptrdiff_t most = (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)20 << 20);
+    const ptrdiff_t m = POSITIONS * plan->acc_pitch * plan->oc_chunk * (ptrdiff_t)t->itemsize;
+    return all > (double)most ? most : FC_MIN(most, FC_MAX(2 * m, 2 * (ptrdiff_t)caches->l2));
 }
 
 static ptrdiff_t patch_elements(const fc_wino_grad_plan *plan, ptrdiff_t rows, ptrdiff_t cols,
@@ -33,7 +38,8 @@ static void plan_strips(const fc_conv *g, const fc_kernels *t, fc_wino_grad_plan
     const ptrdiff_t itemsize = (ptrdiff_t)t->itemsize;
     const ptrdiff_t tile_bytes =
         POSITIONS * (plan->c_panels + fc_ceil_div(plan->oc_chunk, t->nr)) * t->nr * itemsize;
-    const ptrdiff_t most_tiles = FC_MAX(1, band_budget(plan) / tile_bytes);
+    const double all = (double)(g->N * plan->tile_rows * plan->tile_cols) * (double)tile_bytes;
+    const ptrdiff_t most_tiles = FC_MAX(1, band_budget(plan, t, all) / tile_bytes);
     const ptrdiff_t most_patch = (ptrdiff_t)fc_cpu_caches()->l2 / 4 / itemsize;
     const ptrdiff_t panels = plan->splits ? 1 : plan->c_panels + plan->oc_panels;
     ptrdiff_t cols = FC_MIN(plan->tile_cols, most_tiles), rows = 1;

@@ -16,6 +16,7 @@ typedef struct {
     fc_array x, y;
     const fc_array *bias;
     int relu;
+    const char *gate; /* the output of a ReLU, as y lies in memory, or NULL */
     const fc_kernels *t;
     fc_conv_job pack; /* what fc_pack_weight_panel needs */
     fc_wino_plan plan;

@@ -91,6 +91,9 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo,
                                  const fc_array *dy, const fc_array *w, const fc_array *bias,
                                  const fc_array *dx)
+    fc_status fc_conv_input_grad_relu(const fc_conv *g, fc_dtype dtype, fc_algo algo,
+                                      const fc_array *dy, const fc_array *w, const void *x,
+                                      const fc_array *dx)
     fc_status fc_conv_input_grad_naive(const fc_conv *g, fc_dtype dtype, const fc_array *dy,
                                        const fc_array *w, const fc_array *bias, const fc_array *dx)
     fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo,
@@ -128,6 +131,11 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_batch_norm_grad(const fc_norm *g, fc_dtype dtype, const void *dy, const void *x,
                                  const void *weight, const void *mean, const void *var,
                                  int training, void *dx, void *dweight, void *dbias)
+    ctypedef struct fc_sgd:
+        double lr, momentum, weight_decay
+        int nesterov
+    void fc_sgd_step(fc_dtype dtype, const fc_sgd *rule, ptrdiff_t n, const void *g, void *v,
+                     void *p)
     ctypedef struct fc_feature:
         const char *name
         int available
@@ -443,6 +451,24 @@ def conv_input_grad(Conv g, dy, w, b=None, str algo="auto", out=None):
     return out
 
 
+def conv_input_grad_relu(Conv g, dy, w, x, str algo="auto"):
+    """dx for the input of a ReLU that gave x, the convolution's input: a contiguous array."""
+    cdef View dyv = _floats(dy, g.y_shape, g.channels_last)
+    cdef View wv = _floats(w, g.w_shape, False)
+    cdef View xv = _flat(x.reshape(-1), (prod(g.x_shape),))
+    _same_dtype(dyv, wv)
+    _same_dtype(dyv, xv)
+    out = _new(g.x_shape, _dtype_object(dyv))
+    cdef View dxv = _output(out, g.x_shape, g.channels_last)
+    cdef fc_algo code = _algos[algo]
+    cdef fc_status status
+    with nogil:
+        status = fc_conv_input_grad_relu(
+            &g.c, dyv.dtype, code, &dyv.array, &wv.array, xv.array.data, &dxv.array)
+    _raise_status(status, g.geometry)
+    return out
+
+
 def conv_weight_grad(Conv g, dy, x, str algo="auto"):
     """dw of the convolution; algo is "auto", "gemm", "winograd" or "naive"."""
     cdef bint naive = algo == "naive"
@@ -630,6 +656,24 @@ def batch_norm_grad(dy, x, weight, mean, var, bint training, double eps, bint ch
             training, _address(dxv), dwv.array.data, dbv.array.data)
     _raise_status(status, f"batch_norm_backward of {x.shape}")
     return dx, dweight, dbias
+
+
+def sgd_step(p, g, v, double lr, double momentum, double weight_decay, bint nesterov):
+    """A step of stochastic gradient descent: p, and v unless it is None, change in place.
+
+    Contiguous arrays of one axis.
+    """
+    cdef View pv = _flat(p, p.shape, True), gv = _flat(g, p.shape)
+    cdef View vv = None if v is None else _flat(v, p.shape, True)
+    _same_dtype(pv, gv)
+    _same_dtype(pv, vv)
+    cdef void *direction = NULL if vv is None else vv.array.data
+    cdef fc_sgd rule
+    rule.lr, rule.momentum, rule.weight_decay = lr, momentum, weight_decay
+    rule.nesterov = nesterov
+    with nogil:
+        fc_sgd_step(
+            pv.dtype, &rule, pv.buffer.shape[0], gv.array.data, direction, pv.array.data)
 
 
 def conv_plan(Conv g, dtype):

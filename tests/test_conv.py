@@ -15,6 +15,7 @@ import fastconv
 import fastconv.reference as R
 from fastconv import _core
 from fastconv import functional as F
+from fastconv.functional.conv import conv2d_relu_backward
 
 
 def functions(case, suffix=""):
@@ -52,6 +53,20 @@ def test_input_gradient_is_exact_on_whole_numbers(case, algo, dtype, rng):
             s.spoil(dx)
             actual = input_grad(*arrays, **case.parameters, layout=s.layout, algo=algo)
             s.assert_image(actual, dx)
+
+
+@parametrize("case", [case for case in CONV_CASES if case.ndim == 2])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_gradient_behind_a_relu_is_that_of_two_steps(case, layout, algo, dtype, rng):
+    x, w, _, dy = case.arrays(dtype, rng)
+    flat = x.reshape(-1)
+    flat[::3], flat[1::7] = 0, -0.0
+    flat[2::11] = np.nan
+    x, dy = (np.ascontiguousarray(in_layout(a, layout)) for a in (x, dy))
+    how = {"layout": layout, "algo": algo, "needs": ("x",), **case.parameters}
+    dx, _, _ = F.conv2d_backward(dy, x, w, **how)
+    together, _, _ = conv2d_relu_backward(dy, x, w, **how)
+    np.testing.assert_array_equal(together, F.relu_backward(dx, x))
 
 
 @parametrize("case", CONV_CASES)

@@ -84,6 +84,41 @@ def test_updates_are_in_place_and_keep_dtype_and_grads(name, dtype, rng):
     np.testing.assert_array_equal(net.grads["weight"], gradient)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("size", [1, 37, 40_000])
+def test_sgd_in_one_pass(momentum, size, isa, dtype, rng):
+    net = Linear(size, 1, bias=False, dtype=dtype, rng=0)
+    optimizer = SGD(net, 0.1, momentum=momentum, weight_decay=0.5)
+    p, v = net.params["weight"].astype(np.float64), 0
+    for _ in range(3):
+        g = rng.standard_normal((1, size)).astype(dtype)
+        net.grads["weight"] = g
+        optimizer.step()
+        v = momentum * v + (g + 0.5 * p)
+        p = p - 0.1 * v
+    # three steps of five operations each, on numbers of this size
+    bound = 15 * np.finfo(dtype).eps * (np.abs(v).max() + np.abs(p).max())
+    assert np.abs(net.params["weight"] - p).max() <= bound
+
+
+def test_sgd_on_arrays_that_c_does_not_take(rng):
+    # gradients of another dtype or order, as somebody's own layer may give
+    net, plain = Linear(5, 4, rng=0), Linear(5, 4, rng=0)
+    g = rng.standard_normal((4, 5)).astype(np.float32)
+    net.grads["weight"], plain.grads["weight"] = np.asfortranarray(g.astype(np.float64)), g
+    SGD(net, 0.1, momentum=0.9).step()
+    SGD(plain, 0.1, momentum=0.9).step()
+    np.testing.assert_allclose(net.params["weight"], plain.params["weight"], rtol=1e-6)
+
+
+def test_infinite_parameters_stay_what_they_are():
+    net = Linear(1, 1, bias=False)
+    net.params["weight"][:] = np.inf
+    net.grads["weight"][:] = 1
+    SGD(net, 0.1).step()
+    assert net.params["weight"] == np.inf
+
+
 def test_momentum_by_hand():
     net = Linear(1, 1, bias=False, dtype=np.float64)
     net.params["weight"][:] = 1

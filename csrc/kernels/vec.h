@@ -245,6 +245,7 @@ static inline FC_INLINE FC_REAL FC_(add_lanes)(VEC v) {
 #undef FC_SWAP4_HI
 #undef FC_SWAP8_LO
 #undef FC_SWAP8_HI
+#undef FC_SWAP_HALF_LO
 #if FC_LANES == 2
 #define FC_EVEN 0, 2
 #define FC_ODD 1, 3
@@ -272,6 +273,7 @@ static inline FC_INLINE FC_REAL FC_(add_lanes)(VEC v) {
 #define FC_SWAP2_HI 2, 3, 10, 11, 6, 7, 14, 15
 #define FC_SWAP4_LO 0, 1, 2, 3, 8, 9, 10, 11
 #define FC_SWAP4_HI 4, 5, 6, 7, 12, 13, 14, 15
+#define FC_SWAP_HALF_LO FC_SWAP4_LO
 #elif FC_LANES == 16
 #define FC_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define FC_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
@@ -285,4 +287,5 @@ static inline FC_INLINE FC_REAL FC_(add_lanes)(VEC v) {
 #define FC_SWAP4_HI 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
 #define FC_SWAP8_LO 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define FC_SWAP8_HI 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define FC_SWAP_HALF_LO FC_SWAP8_LO
 #endif

@@ -5,6 +5,7 @@ from functools import lru_cache
 from fastconv import _checks, _core, _geometry, _tuned
 from fastconv._geometry import freeze
 from fastconv.functional import _im2col
+from fastconv.functional.activation import relu_backward_in_place
 
 
 @lru_cache(maxsize=4096, typed=True)
@@ -64,6 +65,15 @@ def _input_grad(g, dy, w, algo):
     return _core.conv_input_grad(g, dy, w, algo=algo)
 
 
+def _input_grad_relu(g, dy, w, x, algo):
+    """The same for the input of a ReLU whose output x was."""
+    if algo == "auto" and _tuned.active:
+        algo = _tuned.choose("input_grad", g, dy.dtype)
+    if algo in ("im2col", "naive") or not x.flags.c_contiguous:
+        return relu_backward_in_place(_input_grad(g, dy, w, algo), x)
+    return _core.conv_input_grad_relu(g, dy, w, x, algo)
+
+
 def _weight_grad(g, dy, x, algo):
     if algo == "im2col":
         return _im2col.weight_grad(g, dy, x)
@@ -96,7 +106,9 @@ def _conv_weight_grad(op, dy, x, w_shape, stride, padding, dilation, groups, lay
     return _weight_grad(g, dy, x, algo)
 
 
-def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit, algo, needs):
+def _conv_backward(
+    op, dy, x, w, stride, padding, dilation, groups, layout, fit, algo, needs, relu=False
+):
     _checks.check_arrays(op, dy=dy, x=x, w=w)
     g = conv_shape(op, x.shape, w.shape, stride, padding, dilation, groups, layout, fit)
     _checks.check_algo(op, algo)
@@ -107,8 +119,20 @@ def _conv_backward(op, dy, x, w, stride, padding, dilation, groups, layout, fit,
     # the caller will read next.
     db = _core.bias_grad(g, dy) if "b" in needs else None
     dw = _weight_grad(g, dy, x, algo) if "w" in needs else None
-    dx = _input_grad(g, dy, w, algo) if "x" in needs else None
+    dx = None
+    if "x" in needs:
+        dx = _input_grad_relu(g, dy, w, x, algo) if relu else _input_grad(g, dy, w, algo)
     return dx, dw, db
+
+
+def conv2d_relu_backward(
+    dy, x, w, *, stride, padding, dilation, groups, layout, algo="auto", needs=("x", "w", "b")
+):
+    """All gradients of `conv2d` behind a ReLU that gave x: dx is that of the ReLU's input."""
+    op = "conv2d_backward"
+    return _conv_backward(
+        op, dy, x, w, stride, padding, dilation, groups, layout, "floor", algo, needs, relu=True
+    )
 
 
 def conv2d(

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastconv import _geometry
 from fastconv import functional as F
-from fastconv.functional.activation import relu_backward_in_place
+from fastconv.functional.conv import conv2d_relu_backward
 from fastconv.layers.base import Layer, any_images, he_normal
 
 
@@ -135,9 +135,10 @@ class Conv2d(Layer):
     def _backward(self, dy, x, need_dx, relu=False):
         w = self.params["weight"]
         needs = _needs(self, need_dx)
-        dx, *dparams = F.conv2d_backward(dy, x, w, needs=needs, algo=self.algo, **self.options)
+        backward = conv2d_relu_backward if relu else F.conv2d_backward
+        dx, *dparams = backward(dy, x, w, needs=needs, algo=self.algo, **self.options)
         self.grads.update(zip(self.params, dparams, strict=False))
-        return relu_backward_in_place(dx, x) if relu else dx
+        return dx
 
     def output_shape(self, in_shape):
         in_shape, w_shape = _geometry.freeze(in_shape), self.params["weight"].shape

@@ -4,6 +4,8 @@ from math import isfinite, prod, sqrt
 
 import numpy as np
 
+from fastconv import _core
+
 # Numbers that a step treats at a time. A block of parameters, its gradient, the optimizer's memory
 # and the temporaries stay in the L2 cache, and no temporary is as large as a parameter.
 BLOCK = 16384
@@ -38,8 +40,11 @@ class Optimizer:
         for name, p in self.net.params.items():
             if name not in self._memory:
                 self._memory[name] = [np.zeros_like(p) for _ in range(self._memories)]
-            for block in _blocks(p, grads[name], *self._memory[name]):
-                self._update(*block)
+            self._step_of(p, grads[name], *self._memory[name])
+
+    def _step_of(self, *arrays):
+        for block in _blocks(*arrays):
+            self._update(*block)
 
     def _update(self, p, g, *memory):
         raise NotImplementedError
@@ -90,6 +95,15 @@ class SGD(Optimizer):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs a momentum above 0, typically 0.9")
         super().__init__(net, lr, memories=1 if self.momentum else 0)
+
+    def _step_of(self, p, g, v=None):
+        # One pass over all arrays in C, where they are what it takes.
+        if all(_fits_c(a, p.dtype) for a in (p, g)) and (v is None or v.flags.c_contiguous):
+            v = None if v is None else v.reshape(-1)
+            rule = self.lr, self.momentum, self.weight_decay, self.nesterov
+            _core.sgd_step(p.reshape(-1), g.reshape(-1), v, *rule)
+        else:
+            super()._step_of(*((p, g) if v is None else (p, g, v)))
 
     def _update(self, p, g, v=None):
         if self.weight_decay:
@@ -162,6 +176,15 @@ class Adam(Optimizer):
         np.divide(m, scale, out=scale)
         scale *= self.lr / (1 - beta1**self.steps)
         p -= scale
+
+
+def _fits_c(array, dtype):
+    return (
+        array.flags.c_contiguous
+        and array.dtype == dtype
+        and dtype in (np.float32, np.float64)
+        and dtype.isnative
+    )
 
 
 def _blocks(*arrays):

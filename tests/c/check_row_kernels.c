@@ -281,3 +281,33 @@ void check_relu_grad(const fc_kernels *t) {
         release();
     }
 }
+
+static void check_sgd(const fc_kernels *t, ptrdiff_t n, const fc_sgd *rule, int moving) {
+    void *g = take_random(t, n), *v = take_random(t, n), *p = take_random(t, n);
+    void *new_v = take_elements(t, n), *new_p = take_elements(t, n);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        put(t, new_v, i, get(t, v, i));
+        put(t, new_p, i, get(t, p, i));
+    }
+    t->sgd_step(rule, n, g, moving ? new_v : NULL, new_p);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const double slope = get(t, g, i) + rule->weight_decay * get(t, p, i);
+        const double along = moving ? rule->momentum * get(t, v, i) + slope : slope;
+        const double step = rule->nesterov ? slope + rule->momentum * along : along;
+        /* each of at most six operations rounds numbers below 4 */
+        const double bound = 24 * epsilon(t);
+        expect(fabs(get(t, new_p, i) - (get(t, p, i) - rule->lr * step)) <= bound &&
+                   (!moving || fabs(get(t, new_v, i) - along) <= bound),
+               "sgd_step n %td at %td: %g and %g", n, i, get(t, new_p, i), get(t, new_v, i));
+    }
+    release();
+}
+
+void check_sgd_step(const fc_kernels *t) {
+    const fc_sgd rules[] = {
+        {0.5, 0, 0, 0}, {0.5, 0, 0.25, 0}, {0.5, 0.9, 0, 0}, {0.5, 0.9, 0.1, 1}};
+    ptrdiff_t n;
+    for (int i = 0; (n = length_at(t, i)) >= 0; i++)
+        for (int rule = 0; rule < 4; rule++)
+            check_sgd(t, n, &rules[rule], rule >= 2);
+}
