@@ -1,4 +1,4 @@
-"""Whole nets, prepared for inference, against the same nets in PyTorch: ``python -m benchmarks.nets``.
+"""Whole nets, prepared, against the same nets in PyTorch: ``python -m benchmarks.nets``.
 
 Both compute the scores of the same images with the same parameters. Results are verified against
 PyTorch in float64; then the candidates take turns in one process with as many threads each.

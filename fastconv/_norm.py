@@ -44,8 +44,11 @@ def check_fold(op, w, eps, *, mean, var, **others):
     """Check the arguments of `fold_batch_norm`; return eps as a float."""
     vectors = {name: a for name, a in others.items() if a is not None} | {"mean": mean, "var": var}
     _checks.check_arrays(op, w=w, **vectors)
-    if w.ndim == 0:
-        raise ValueError(f"{op}: w has shape (), expected (OC, ...)")
+    if not 2 <= w.ndim <= 5:
+        raise ValueError(
+            f"{op}: w has shape {w.shape}, expected (OC, C/groups, KH, KW), or the filters of "
+            "another convolution or of a fully-connected layer"
+        )
     for name, vector in vectors.items():
         _checks.check_shape(op, name, vector.shape, w.shape[:1], f"w of shape {w.shape}")
     return check_eps(op, eps)

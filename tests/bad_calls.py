@@ -147,7 +147,7 @@ _SHAPES = [
     (
         "conv2d-activation",
         lambda F: F.conv2d(X, W, activation="gelu"),
-        "activation must be None or",
+        "activation must be None, 'relu' or 'relu6'",
     ),
     (
         "conv2d-out",

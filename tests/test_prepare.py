@@ -263,7 +263,7 @@ BAD_FILTERS = [
     ("groups type", {"groups": "2"}, TypeError, "groups"),
     ("layout", {"layout": "NCW"}, ValueError, "layout must be 'NCHW' or 'NHWC'"),
     ("layout type", {"layout": None}, ValueError, "layout must be 'NCHW' or 'NHWC'"),
-    ("activation", {"activation": "gelu"}, ValueError, "activation must be None or"),
+    ("activation", {"activation": "gelu"}, ValueError, "activation must be None, 'relu' or "),
     ("fit", {"fit": "ceil"}, ValueError, "fit must be one of"),
     ("algo", {"algo": "magic"}, ValueError, "algo must be one of"),
 ]
