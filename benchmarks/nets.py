@@ -1,7 +1,8 @@
 """Whole nets against the same nets in PyTorch: ``python -m benchmarks.nets``.
 
-Prepared for inference, both compute the scores of the same images with the same parameters. Results are verified against
-PyTorch in float64; then the candidates take turns in one process with as many threads each.
+Prepared for inference, both compute the scores of the same images with the same parameters.
+Results are verified against PyTorch in float64; then the candidates take turns in one process with
+as many threads each.
 """
 
 import argparse
