@@ -1,7 +1,8 @@
-"""Whole nets, prepared, against the same nets in PyTorch: ``python -m benchmarks.nets``.
+"""Whole nets against the same nets in PyTorch: ``python -m benchmarks.nets``.
 
-Both compute the scores of the same images with the same parameters. Results are verified against
-PyTorch in float64; then the candidates take turns in one process with as many threads each.
+Prepared for inference, both compute the scores of the same images with the same parameters.
+Results are verified against PyTorch in float64; then the candidates take turns in one process with
+as many threads each.
 """
 
 import argparse
@@ -61,8 +62,10 @@ class Result:
 
 
 def enliven(net, rng: np.random.Generator) -> None:
-    """Give the running statistics numbers as in a trained net: with those of a new one some
-    layers would scale their input by 1 and add 0, which tests nothing."""
+    """Give biases and running statistics numbers as in a trained net.
+
+    Those of a new one, 0 and 1, would hide it if a layer were left out.
+    """
     for name, array in net._state().items():
         if name.endswith("running_var"):
             array[...] = rng.uniform(0.5, 1.5, array.shape)
@@ -199,9 +202,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
-    for path in (args.markdown, args.json):
-        if path:
-            check_writable(parser.error, path)
+    args.error = parser.error
+    check_writable(args, "--markdown", args.markdown)
+    check_writable(args, "--json", args.json)
     machine = environment() | {"torch": torch.__version__, "others_share": others_share()}
     budget = {
         "min_time": args.seconds,

@@ -39,7 +39,7 @@ TORCHVISION = json.loads(Path(__file__).with_name("torchvision_keys.json").read_
 
 # Nets that take images of any size, and with how many pixels a side to compare them.
 ANY_SIZE = {
-    "googlenet": 64,
+    "googlenet": 96,
     "resnet18": 64,
     "resnet34": 48,
     "resnet50": 48,
@@ -217,7 +217,8 @@ WITH_BATCH_NORM = ["googlenet", "resnet18", "resnet50", "mobilenet_v1", "mobilen
     [(name, False) for name in ALL_KINDS] + [(name, True) for name in WITH_BATCH_NORM],
 )
 def test_outputs_and_gradients_are_pytorchs(name, training, torch, torch_nets, rng):
-    net, x = part_and_images(name, 2, rng)
+    # Statistics of a few pixels only, in the last layers, would be ill-conditioned.
+    net, x = part_and_images(name, 4 if training else 2, rng)
     make_lively(net, rng)
     net.train(training)
     pairs = []
