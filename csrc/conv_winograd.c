@@ -26,11 +26,7 @@
 
 #include "winograd.h"
 
-enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE };
-
-static ptrdiff_t itemsize_of(const fc_wino_job *job) {
-    return (ptrdiff_t)job->t->itemsize;
-}
+enum { EDGE = FC_WINO_EDGE };
 
 /* A thread's part of the scratch memory. */
 typedef struct {
@@ -100,7 +96,7 @@ static void turn_patch(const fc_wino_job *job, const wino_strip *s, ptrdiff_t co
     const ptrdiff_t m = job->plan.m, width = job->t->nr, channels = g->C / g->G;
     const ptrdiff_t cols = m * s->cols + EDGE - m, rows = m * count + EDGE - m;
     const ptrdiff_t iw = s->col * m - g->pad[2], *stride = job->x.stride;
-    const size_t col_bytes = (size_t)(width * itemsize_of(job)),
+    const size_t col_bytes = (size_t)(width * fc_wino_itemsize(job)),
                  row_bytes = (size_t)cols * col_bytes;
     ptrdiff_t first, last;
     fc_valid_range(iw, 1, cols, g->in[2], &first, &last);
@@ -118,7 +114,7 @@ static void turn_patch(const fc_wino_job *job, const wino_strip *s, ptrdiff_t co
             .rows = FC_MIN(width, channels - channel),
             .cols = last - first,
             .src = fc_at(&job->x, job->t->itemsize, s->n, job->group * channels + channel) +
-                   (ih * stride[3] + (iw + first) * stride[4]) * itemsize_of(job),
+                   (ih * stride[3] + (iw + first) * stride[4]) * fc_wino_itemsize(job),
             .src_row = stride[1],
             .src_col = stride[4],
             .dst = dst + (size_t)first * col_bytes,
@@ -145,7 +141,8 @@ static void transform_channels(const fc_wino_job *job, const fc_wino_band *band,
         input.src_row = (plan->m * s.cols + EDGE - plan->m) * width;
         input.rows = FC_MIN(FC_MIN(band->strips - i, plan->tile_rows - s.row), plan->patch_strips);
         turn_patch(job, &s, input.rows, channel, patch);
-        input.dst = band->v + (i * plan->strip_cols * plan->v_pitch + channel) * itemsize_of(job);
+        input.dst =
+            band->v + (i * plan->strip_cols * plan->v_pitch + channel) * fc_wino_itemsize(job);
         job->t->wino_input(&input);
     }
 }
@@ -158,119 +155,6 @@ static void transform_band(const fc_wino_job *job, const fc_wino_band *band, cha
 static void image_task(void *context, ptrdiff_t task, int slot) {
     const fc_wino_job *job = context;
     transform_channels(job, &job->band, task * job->t->nr, carve_scratch(job, slot).patch);
-}
-
-/* ---- products ------------------------------------------------------------------------------ */
-
-/* Filters that are needed next, asked for while the tile multiplies: `rows` runs, `pitch` bytes apart. */
-typedef struct {
-    const char *row;
-    ptrdiff_t rows, row_bytes, pitch, at;
-} wino_ahead;
-
-/* What to ask for during the next `bytes` of them. */
-static const char *next_ahead(wino_ahead *ahead, ptrdiff_t bytes) {
-    if (ahead->rows <= 0)
-        return NULL;
-    const char *from = ahead->row + ahead->at;
-    ahead->at += bytes;
-    if (ahead->at >= ahead->row_bytes) {
-        ahead->at -= ahead->row_bytes;
-        ahead->row += ahead->pitch;
-        ahead->rows--;
-    }
-    return from;
-}
-
-/* A part of the products of a band: output channels, positions, and what they sum. */
-typedef struct {
-    ptrdiff_t oc_first, oc_last, position, positions, channel, channels;
-    wino_ahead *ahead;
-} wino_part;
-
-/* M of a part, whose U it gets: panels u_panel bytes apart, positions u_step elements. */
-static void multiply(const fc_wino_job *job, const fc_wino_band *band, const wino_part *part,
-                     char *u, ptrdiff_t u_step, char *m) {
-    const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t itemsize = itemsize_of(job), nr = job->t->nr;
-    const ptrdiff_t tiles = band->strips * plan->strip_cols, rows = fc_even_part(tiles, job->t->mr);
-    fc_tile product = {.k_outer = 1,
-                       .k_inner = part->channels,
-                       .a_row = plan->v_pitch,
-                       .a_step = 1,
-                       .b_step = plan->oc_panel,
-                       .ldc = plan->oc_block,
-                       .init = part->channel ? FC_INIT_LOAD : FC_INIT_ZERO};
-    /* as many bytes as one tile for each position and step would need, 36 for a panel of filters */
-    product.ahead_step = 32 / fc_ceil_div(tiles, rows);
-    for (ptrdiff_t i = 0; i < part->positions; i++) {
-        const ptrdiff_t p = part->position + i;
-        const char *v = band->v + (p * plan->v_step + part->channel) * itemsize;
-        char *m_panel = m + p * plan->m_step * itemsize, *u_panel = u + i * u_step * itemsize;
-        for (ptrdiff_t oc = part->oc_first; oc < part->oc_last; oc += plan->oc_panel) {
-            const ptrdiff_t filters = FC_MIN(plan->oc_panel, part->oc_last - oc);
-            for (ptrdiff_t first = 0; first < filters; first += nr) {
-                product.vectors = filters - first > job->t->lanes ? 2 : 1;
-                product.b = u_panel + first * itemsize;
-                for (ptrdiff_t t = 0; t < tiles; t += rows) {
-                    product.m = FC_MIN(rows, tiles - t);
-                    product.a = v + t * plan->v_pitch * itemsize;
-                    product.c = m_panel + (t * plan->oc_block + first) * itemsize;
-                    if (part->ahead)
-                        product.ahead =
-                            next_ahead(part->ahead, part->channels * product.ahead_step);
-                    job->t->gemm_tile(&product);
-                }
-            }
-            u_panel += plan->u_panel_bytes;
-            m_panel += plan->oc_panel * itemsize;
-        }
-    }
-}
-
-/* The filters of the next block of channels, or of the next panel, where each is one run. */
-static wino_ahead find_ahead(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel) {
-    const fc_conv *g = &job->g;
-    const fc_array *w = &job->pack.w;
-    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G, itemsize = itemsize_of(job);
-    if (channel >= channels) {
-        channel = 0;
-        oc += job->plan.oc_panel;
-    }
-    if (oc >= ocs || !fc_weights_are_dense(g, w))
-        return (wino_ahead){.rows = 0};
-    return (wino_ahead){
-        .row = fc_at(w, job->t->itemsize, oc, channel) + job->group * job->pack.w_group * itemsize,
-        .rows = FC_MIN(job->plan.oc_panel, ocs - oc),
-        .row_bytes = FC_MIN(job->plan.channel_block, channels - channel) * w->stride[1] * itemsize,
-        .pitch = w->stride[0] * itemsize};
-}
-
-/* M of a band and a panel of output channels: for some channels, row by row of the positions, filters
- * are transformed and used at once, while the first-level cache has them. */
-static void multiply_fresh(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
-                           ptrdiff_t oc_last, const scratch *s) {
-    const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t itemsize = itemsize_of(job), channels = job->g.C / job->g.G;
-    const ptrdiff_t u_step = fc_wino_panel_step(plan->u_channels, plan->oc_panel, job->t);
-    const ptrdiff_t tap_bytes = plan->r * plan->r * plan->oc_panel * itemsize;
-    wino_part part = {.oc_first = oc_first, .oc_last = oc_last, .positions = EDGE};
-    for (ptrdiff_t block = 0; block < channels; block += plan->channel_block) {
-        const ptrdiff_t last = FC_MIN(block + plan->channel_block, channels);
-        wino_ahead ahead = find_ahead(job, oc_first, last);
-        part.ahead = &ahead;
-        fc_wino_pack_filters(job, oc_first, block, last - block, s->packed);
-        for (ptrdiff_t row = 0; row < EDGE; row++) {
-            part.position = row * EDGE;
-            for (part.channel = block; part.channel < last; part.channel += part.channels) {
-                part.channels = FC_MIN(plan->u_channels, last - part.channel);
-                fc_wino_transform_rows(job, row, 1, part.channels,
-                                       s->packed + (part.channel - block) * tap_bytes, s->u,
-                                       u_step);
-                multiply(job, band, &part, s->u, u_step, s->m);
-            }
-        }
-    }
 }
 
 /* ---- output -------------------------------------------------------------------------------- */
@@ -298,12 +182,12 @@ static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t c
     for (ptrdiff_t row = 0; row < (one ? 1 : rows); row++) {
         const fc_copy copy = {.rows = channels,
                               .cols = (one ? rows : 1) * cols,
-                              .src = src + row * cols * job->plan.oc_panel * itemsize_of(job),
+                              .src = src + row * cols * job->plan.oc_panel * fc_wino_itemsize(job),
                               .src_row = 1,
                               .src_col = job->plan.oc_panel,
                               .dst = fc_at(&job->y, job->t->itemsize, s->n, channel) +
                                      ((s->row * m + row) * stride[3] + s->col * m * stride[4]) *
-                                         itemsize_of(job),
+                                         fc_wino_itemsize(job),
                               .dst_row = stride[1],
                               .dst_col = stride[4]};
         job->t->copy_2d(&copy);
@@ -316,7 +200,7 @@ static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t c
 static void transform_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t channel,
                             ptrdiff_t channels, const char *m, char *row) {
     const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t itemsize = itemsize_of(job), panel = plan->oc_panel;
+    const ptrdiff_t itemsize = fc_wino_itemsize(job), panel = plan->oc_panel;
     const ptrdiff_t cols = FC_MIN(plan->m * s->cols, job->g.out[2] - s->col * plan->m);
     char *outputs = row + panel * itemsize;
     fc_wino_output output = {.m = plan->m,
@@ -339,7 +223,7 @@ static void transform_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff
 static void transform_outputs(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
                               ptrdiff_t oc_last, const scratch *s) {
     const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t itemsize = itemsize_of(job);
+    const ptrdiff_t itemsize = fc_wino_itemsize(job);
     for (ptrdiff_t oc = oc_first; oc < oc_last; oc += plan->oc_panel) {
         const ptrdiff_t channel = job->group * (job->g.OC / job->g.G) + oc;
         const ptrdiff_t channels = FC_MIN(plan->oc_panel, oc_last - oc);
@@ -366,24 +250,20 @@ static ptrdiff_t products_of(const fc_wino_job *job, const fc_wino_band *band) {
 static void run_product(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t task,
                         const scratch *s) {
     const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t channels = job->g.C / job->g.G;
     const ptrdiff_t oc_blocks = fc_ceil_div(job->ocs, plan->oc_block);
     const ptrdiff_t strip = task / oc_blocks * plan->block_strips;
     const fc_wino_band block = {.first = band->first + strip,
                                 .strips = FC_MIN(plan->block_strips, band->strips - strip),
-                                .v = band->v +
-                                     strip * plan->strip_cols * plan->v_pitch * itemsize_of(job)};
+                                .v = band->v + strip * plan->strip_cols * plan->v_pitch *
+                                                   fc_wino_itemsize(job)};
     const ptrdiff_t oc_first = job->first_oc + task % oc_blocks * plan->oc_block;
     const ptrdiff_t oc_last = FC_MIN(oc_first + plan->oc_block, job->first_oc + job->ocs);
-    if (plan->u_in_tasks) {
-        multiply_fresh(job, &block, oc_first, oc_last, s);
-    } else {
-        const wino_part part = {
-            .oc_first = oc_first, .oc_last = oc_last, .positions = POSITIONS, .channels = channels};
-        multiply(job, &block, &part,
-                 panel_at(job, plan->own_u ? s->u : job->u, oc_first - job->first_oc),
-                 fc_wino_panel_step(channels, plan->oc_panel, job->t), s->m);
-    }
+    if (plan->u_in_tasks)
+        fc_wino_multiply_fresh(job, &block, oc_first, oc_last, s->packed, s->u, s->m);
+    else
+        fc_wino_multiply(job, &block, oc_first, oc_last,
+                         panel_at(job, plan->own_u ? s->u : job->u, oc_first - job->first_oc),
+                         s->m);
     transform_outputs(job, &block, oc_first, oc_last, s);
 }
 

@@ -25,6 +25,10 @@ typedef struct {
     ptrdiff_t group, first_oc, ocs;
 } fc_wino_job;
 
+static inline ptrdiff_t fc_wino_itemsize(const fc_wino_job *job) {
+    return (ptrdiff_t)job->t->itemsize;
+}
+
 /* Taps of the panel from filter oc on, some channels, [channel][tap][filter], zeros for filters that are
  * missing. */
 void fc_wino_pack_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channel,
@@ -37,5 +41,14 @@ void fc_wino_transform_rows(const fc_wino_job *job, ptrdiff_t row, ptrdiff_t row
 
 /* All of that panel's U; `packed` has room for the taps of a vector of channels. */
 void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, char *packed, char *u);
+
+/* M of a band and some output channels, whose U it gets. */
+void fc_wino_multiply(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
+                      ptrdiff_t oc_last, char *u, char *m);
+
+/* M of a band and a panel of output channels: for some channels, row by row of the positions, filters
+ * are transformed and used at once, while the first-level cache has them. */
+void fc_wino_multiply_fresh(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
+                            ptrdiff_t oc_last, char *packed, char *u, char *m);
 
 #endif
