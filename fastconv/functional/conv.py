@@ -126,12 +126,23 @@ def _conv_backward(
 
 
 def conv2d_relu_backward(
-    dy, x, w, *, stride, padding, dilation, groups, layout, algo="auto", needs=("x", "w", "b")
+    dy,
+    x,
+    w,
+    *,
+    stride,
+    padding,
+    dilation,
+    groups,
+    layout,
+    fit="floor",
+    algo="auto",
+    needs=("x", "w", "b"),
 ):
     """All gradients of `conv2d` behind a ReLU that gave x: dx is that of the ReLU's input."""
     op = "conv2d_backward"
     return _conv_backward(
-        op, dy, x, w, stride, padding, dilation, groups, layout, "floor", algo, needs, relu=True
+        op, dy, x, w, stride, padding, dilation, groups, layout, fit, algo, needs, relu=True
     )
 
 
