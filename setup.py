@@ -25,6 +25,8 @@ if platform.machine() in ("x86_64", "AMD64"):
     ISA_FLAGS |= X86
 elif platform.machine() in ("aarch64", "arm64"):
     ISA_FLAGS |= {"neon": []}
+if len(ISA_FLAGS) > 1:
+    ISA_FLAGS["scalar"] += ["-Os"]  # for tests alone, then, and a tenth of the module
 
 # FASTCONV_CFLAGS adds flags, for example "-fsanitize=address,undefined -g".
 EXTRA = os.environ.get("FASTCONV_CFLAGS", "").split()

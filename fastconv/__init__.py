@@ -5,6 +5,8 @@ with their parameters, `fastconv.training` trains nets of layers, and `fastconv.
 function again as readable loops.
 """
 
+from importlib import import_module as _import_module
+
 try:
     from fastconv._core import version as __version__
 except ModuleNotFoundError as error:
@@ -35,21 +37,12 @@ from fastconv._tune import TunedConv, TuneResult, tune, tune_clear, tune_conv2d
 from fastconv.functional import *  # noqa: F403
 from fastconv.functional import __all__ as _functional
 
-# behind the functions, which the layers are made of
-from fastconv.analysis import (  # isort: skip
-    Profile,
-    ReceptiveField,
-    Summary,
-    profile,
-    receptive_field,
-    summary,
-)
+# Imported when they are asked for: `import fastconv` is for those, too, who only call a function.
+_PACKAGES = ("analysis", "convert", "layers", "nets", "reference", "training")
+_ANALYSIS = ("Profile", "ReceptiveField", "Summary", "profile", "receptive_field", "summary")
 
 __all__ = [
     "ConvPlan",
-    "Profile",
-    "ReceptiveField",
-    "Summary",
     "TuneResult",
     "TunedConv",
     "__version__",
@@ -60,17 +53,29 @@ __all__ = [
     "isa",
     "plan_conv2d",
     "pool_output_size",
-    "profile",
-    "receptive_field",
     "register_with_threadpoolctl",
     "release_memory",
     "same_padding",
     "set_num_threads",
     "show_config",
-    "summary",
     "threads",
     "tune",
     "tune_clear",
     "tune_conv2d",
+    *_ANALYSIS,
     *_functional,
 ]
+
+
+def __getattr__(name):
+    if name in _PACKAGES:
+        return _import_module(f"fastconv.{name}")
+    if name in _ANALYSIS:
+        value = getattr(_import_module("fastconv.analysis"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'fastconv' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_PACKAGES, *_ANALYSIS})
