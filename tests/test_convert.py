@@ -431,3 +431,29 @@ def test_images_that_are_too_small_or_nets_without_one_score_are_refused(rng):
 
 def test_an_empty_batch_has_no_scores():
     assert dense_scores(classifier(), np.zeros((0, 3, 38, 46)), 30).shape == (0, 7, 2, 3)
+
+
+class Twice(Sequential):
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class OwnLinear(Linear):
+    def _forward(self, x):
+        y, kept = super()._forward(x)
+        return y + 1, kept
+
+
+def test_layers_with_a_way_of_their_own_are_refused():
+    for net in (Twice(Flatten(), Linear(48, 2)), Sequential(Flatten(), OwnLinear(48, 2))):
+        with pytest.raises(ValueError, match=r"own way|Sequentials alone"):
+            to_fully_convolutional(net, (3, 4, 4))
+    with pytest.raises(TypeError, match="expected a layer"):
+        to_fully_convolutional(3, (3, 4, 4))
+
+
+def test_what_would_change_inside_branches_is_refused():
+    pooled = Concat(GlobalAvgPool2d(), GlobalAvgPool2d())
+    net = Sequential(Conv2d(3, 4, 3, rng=0), pooled, Flatten(), Linear(8, 3, rng=1))
+    with pytest.raises(ValueError, match="inside a Concat"):
+        to_fully_convolutional(net, (3, 16, 16))

@@ -171,3 +171,8 @@ def test_l2_penalty_and_gradient(shape, dtype, rng):
             assert actual == pytest.approx(value, rel=2 * eps)
             assert dw.dtype == dtype
             np.testing.assert_allclose(dw, gradient, rtol=2 * eps)
+
+
+def test_l2_penalty_of_large_weights_does_not_overflow():
+    w = np.full(4, 1e30, np.float32)
+    np.testing.assert_allclose(F.l2_penalty(w, 1.0)[0], R.l2_penalty(w, 1.0)[0], rtol=1e-6)

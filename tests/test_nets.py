@@ -289,3 +289,10 @@ def test_nets_of_one_row_print_as_their_pattern():
     for net in (nets.lenet5(rng=0), nets.all_cnn_c(rng=0)):
         again = nets.build(str(net), rng=0)
         assert repr(again) == repr(net) and isinstance(net, Sequential)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_2012", "vgg16", "zfnet", "all_cnn_c"])
+@pytest.mark.parametrize("classes", [0, -1, "3, nobias", 2.5])
+def test_classes_must_be_a_number_of_them(name, classes):
+    with pytest.raises((TypeError, ValueError), match="classes"):
+        nets.NAMES[name].build(classes=classes)

@@ -434,3 +434,19 @@ def test_fit_with_l2_is_weight_decay_with_the_penalty_in_the_loss(rng):
     assert penalized["loss"][0] - decayed["loss"][0] == pytest.approx(first)
     with pytest.raises(ValueError, match="fit: l2: strength must be finite and at least 0, got -1"):
         fit(nets[0], x, y, optimizer=SGD(nets[0], 0.1), l2=-1, **how)
+
+
+@pytest.mark.parametrize("rule", [lambda net: SGD(net, 0.1, momentum=0.9), Adam])
+def test_a_step_that_cannot_be_made_changes_nothing(rule):
+    net = Sequential(Linear(3, 2, rng=0), Linear(2, 2, rng=1))
+    optimizer = rule(net)
+    before = net.state_dict()
+    net[1].grads["weight"] = np.ones((4, 1), np.float32)
+    with pytest.raises(ValueError, match=r"1.weight has shape \(2, 2\), its gradient \(4, 1\)"):
+        optimizer.step()
+    net[1].grads["weight"] = np.ones((2, 2), np.float32)
+    net[1].params["bias"].flags.writeable = False
+    with pytest.raises(ValueError, match=r"1.bias is read-only"):
+        optimizer.step()
+    for name, value in net.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])

@@ -22,10 +22,14 @@ from fastconv.layers import (
     Softmax,
     Tanh,
 )
+from fastconv.layers.base import Layer
+from fastconv.layers.container import computes_as
 
 # Layers that treat rows of numbers as they treat images of one pixel.
 _NUMBER_BY_NUMBER = (Dropout, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh)
 _POOLINGS = (AvgPool2d, LPPool2d, MaxPool2d)
+# Layers that are not the same on larger images.
+_OF_ONE_SIZE = (Flatten, GlobalAvgPool2d, Linear, LocallyConnected2d)
 
 
 def to_fully_convolutional(net, input_shape):
@@ -54,9 +58,13 @@ def to_fully_convolutional(net, input_shape):
 
     Raises
     ------
+    TypeError
+        If `net` is no layer.
     ValueError
-        If images do not fit the net, a layer stands between rows of numbers that has no meaning
-        for images, or a `LocallyConnected2d` layer, which is made for images of one size.
+        If images do not fit the net, or a layer cannot be converted: one between rows of numbers
+        that has no meaning for images, a `LocallyConnected2d`, which is made for images of one
+        size, any of those that would change in a branch of a residual or inception block, or one
+        whose class has its own way to compute.
 
     Notes
     -----
@@ -92,6 +100,8 @@ def to_fully_convolutional(net, input_shape):
     >>> wide(np.ones((1, 3, 24, 32), np.float32)).shape
     (1, 10, 5, 9)
     """
+    if not isinstance(net, Layer):
+        raise TypeError(f"to_fully_convolutional: net is {net!r}, expected a layer")
     conversion = _Conversion(net, (1, *_geometry.freeze(input_shape)))
     converted = conversion.layer("net", net)
     if converted is None:
@@ -129,7 +139,7 @@ class _Conversion:
 
     def layer(self, name, layer):
         """What takes the place of a layer; None for nothing."""
-        if isinstance(layer, Sequential):
+        if computes_as(layer, Sequential):
             children = {
                 key: self.layer(f"{name}.{key}", child) for key, child in layer.children().items()
             }
@@ -139,10 +149,26 @@ class _Conversion:
         before = self.shape
         try:
             self.shape = layer.output_shape(before)
+            self._check(layer)
             return self._leaf(layer, before)
         except (TypeError, ValueError) as error:
             error.add_note(f"in layer {name}: {layer!r}")
             raise
+
+    def _check(self, layer):
+        for kind in (*_OF_ONE_SIZE, *_POOLINGS):
+            if isinstance(layer, kind) and not computes_as(layer, kind):
+                raise ValueError(
+                    f"to_fully_convolutional: {type(layer).__name__} computes in its own way, not "
+                    f"as {kind.__name__}: its counterpart is not known"
+                )
+        for part in _leaves(layer) if layer.children() else ():
+            if isinstance(part, _OF_ONE_SIZE):
+                raise ValueError(
+                    f"to_fully_convolutional: {part!r} is inside a {type(layer).__name__}; such "
+                    "layers are converted in Sequentials alone: give the part of the net that "
+                    "computes the scores as a Sequential"
+                )
 
     def _leaf(self, layer, before):
         if isinstance(layer, Flatten):

@@ -161,6 +161,6 @@ def l2_penalty(w, strength):
     _checks.check_arrays("l2_penalty", w=w)
     strength = _checks.check_strength("l2_penalty", strength)
     w = np.asarray(w)
-    penalty = strength / 2 * float(np.sum(w * w, dtype=np.float64))
+    penalty = strength / 2 * float(np.sum(np.square(w, dtype=np.float64)))
     dw = np.empty(w.shape, w.dtype)
     return penalty, np.multiply(w, w.dtype.type(strength), out=dw)

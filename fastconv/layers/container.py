@@ -480,6 +480,13 @@ def _declares(layer, ability):
     return vars(type(layer)).get(ability, False) and not _is_patched(layer)
 
 
+def computes_as(layer, kind):
+    """Whether a layer computes what `kind` does: not where a class or object has its own way."""
+    methods = ("__call__", "_infer", "_forward")
+    same = all(getattr(type(layer), name) is getattr(kind, name) for name in methods)
+    return isinstance(layer, kind) and same and not _is_patched(layer)
+
+
 def _is_patched(layer):
     """Whether somebody listens in by replacing methods of this one object."""
     return not vars(layer).keys().isdisjoint(("forward", "backward", "_forward", "_backward"))

@@ -240,14 +240,14 @@ class _Compiler:
         while layers:
             name, layer = layers.pop(0)
             shape = self.shape
-            if _is(layer, Conv2d):
+            if container.computes_as(layer, Conv2d):
                 step = self._conv(name, layer, layers)
             else:
                 step = self._other(name, layer)
             if step is not None:
                 self.steps.append(step)
                 self.fresh = step.fresh
-            if shape is not None and not _is(layer, Conv2d):
+            if shape is not None and not container.computes_as(layer, Conv2d):
                 self.shape = layer.output_shape(shape)
         return self.steps
 
@@ -258,7 +258,7 @@ class _Compiler:
             w, b = _folded(w, b, following[0][1])
             what.append(repr(following.pop(0)[1]))
         activation = None
-        if following and any(_is(following[0][1], kind) for kind in ACTIVATIONS):
+        if following and any(container.computes_as(following[0][1], kind) for kind in ACTIVATIONS):
             activation = ACTIVATIONS[type(following[0][1])]
             what.append(repr(following.pop(0)[1]))
         how = {"algo": conv.algo, "activation": activation, **conv.options}
@@ -268,15 +268,15 @@ class _Compiler:
         return _Conv(name, prepared, " + ".join(what))
 
     def _other(self, name, layer):
-        if _is(layer, Dropout):
+        if container.computes_as(layer, Dropout):
             return None
-        if self.fresh and any(_is(layer, kind) for kind in ACTIVATIONS):
+        if self.fresh and any(container.computes_as(layer, kind) for kind in ACTIVATIONS):
             return _Activation(name, ACTIVATIONS[type(layer)])
-        if _is(layer, Flatten):
+        if container.computes_as(layer, Flatten):
             return _Flatten(name, self.fresh)
-        if _is(layer, Residual):
+        if container.computes_as(layer, Residual):
             return self._residual(name, layer)
-        if _is(layer, Concat):
+        if container.computes_as(layer, Concat):
             return _Joined(name, list(self._branches(name, layer)), layer.axis)
         return _Layer(name, layer)
 
@@ -291,17 +291,10 @@ class _Compiler:
             yield _Compiler(fresh=False, shape=self.shape).compile([pair])
 
 
-def _is(layer, kind):
-    """Whether a layer computes what `kind` does: not where a class or object has its own way."""
-    methods = ("__call__", "_infer", "_forward")
-    same = all(getattr(type(layer), name) is getattr(kind, name) for name in methods)
-    return isinstance(layer, kind) and same and not container._is_patched(layer)
-
-
 def _flat(layers):
     """Pairs (name, layer), those in Sequentials one by one."""
     for name, layer in layers:
-        if _is(layer, Sequential):
+        if container.computes_as(layer, Sequential):
             children = layer.children().items()
             yield from _flat((container.joined(name, child), inner) for child, inner in children)
         else:
@@ -309,7 +302,7 @@ def _flat(layers):
 
 
 def _folds(conv, norm):
-    return _is(norm, BatchNorm2d) and (
+    return container.computes_as(norm, BatchNorm2d) and (
         "running_mean" in norm.buffers
         and norm.num_features == len(conv.params["weight"])
         and norm.layout == conv.options["layout"]

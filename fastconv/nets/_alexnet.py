@@ -4,6 +4,7 @@ import numpy as np
 
 from fastconv.layers import Flatten, Sequential
 from fastconv.nets._build import row
+from fastconv.nets._classes import count_of
 
 
 def alexnet(*, classes=1000, dtype=np.float32, rng=None):
@@ -102,4 +103,8 @@ def alexnet_2012(*, classes=1000, dtype=np.float32, rng=None):
 
 
 def _classifier(classes, given):
-    return row(f"INPUT({256 * 6 * 6}) -> [DROPOUT -> FC(4096) -> RELU]*2 -> FC({classes})", **given)
+    classes = count_of(classes)
+    return row(
+        f"INPUT({256 * 6 * 6}) -> [DROPOUT -> FC(4096) -> RELU]*2 -> FC({classes})",
+        **given,
+    )

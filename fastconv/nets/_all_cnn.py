@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastconv.nets._build import build
+from fastconv.nets._classes import count_of
 
 
 def all_cnn_c(*, classes=10, dtype=np.float32, rng=None):
@@ -29,6 +30,7 @@ def all_cnn_c(*, classes=10, dtype=np.float32, rng=None):
     >>> nets.all_cnn_c(rng=0)(np.zeros((2, 3, 32, 32), np.float32)).shape
     (2, 10)
     """
+    classes = count_of(classes)
     return build(
         "INPUT(3x32x32) -> DROPOUT(0.2) -> "
         "[CONV(96) -> RELU]*2 -> CONV(96, s2) -> RELU -> DROPOUT(0.5) -> "

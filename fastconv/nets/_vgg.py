@@ -4,6 +4,7 @@ import numpy as np
 
 from fastconv.layers import Flatten, Sequential
 from fastconv.nets._build import row
+from fastconv.nets._classes import count_of
 
 
 def vgg16(*, classes=1000, dtype=np.float32, rng=None):
@@ -69,6 +70,7 @@ def vgg19(*, classes=1000, dtype=np.float32, rng=None):
 
 def _vgg(features, classes, dtype, rng):
     given = {"dtype": dtype, "rng": np.random.default_rng(rng)}
+    classes = count_of(classes)
     return Sequential(
         {
             "features": row(
@@ -76,7 +78,8 @@ def _vgg(features, classes, dtype, rng):
             ),
             "flatten": Flatten(),
             "classifier": row(
-                f"INPUT({512 * 7 * 7}) -> [FC(4096) -> RELU -> DROPOUT]*2 -> FC({classes})", **given
+                f"INPUT({512 * 7 * 7}) -> [FC(4096) -> RELU -> DROPOUT]*2 -> FC({classes})",
+                **given,
             ),
         }
     )

@@ -4,6 +4,7 @@ import numpy as np
 
 from fastconv.layers import Flatten, Sequential
 from fastconv.nets._build import row
+from fastconv.nets._classes import count_of
 
 
 def zfnet(*, middle=(512, 1024, 512), classes=1000, dtype=np.float32, rng=None):
@@ -44,6 +45,7 @@ def zfnet(*, middle=(512, 1024, 512), classes=1000, dtype=np.float32, rng=None):
     """
     given = {"dtype": dtype, "rng": np.random.default_rng(rng)}
     third, fourth, fifth = middle
+    classes = count_of(classes)
     return Sequential(
         {
             "features": row(

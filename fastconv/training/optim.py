@@ -34,13 +34,35 @@ class Optimizer:
         self._memory = {}
 
     def step(self):
-        """Update every parameter from its gradient, in place."""
-        self.steps += 1
+        """Update every parameter from its gradient, in place.
+
+        Raises
+        ------
+        ValueError
+            If a gradient has not its parameter's shape, or a parameter cannot be written; none is
+            changed then.
+        """
         grads = self.net.grads
+        for name, p in self.net.params.items():
+            self._check(name, p, grads[name])
+        self.steps += 1
         for name, p in self.net.params.items():
             if name not in self._memory:
                 self._memory[name] = [np.zeros_like(p) for _ in range(self._memories)]
             self._step_of(p, grads[name], *self._memory[name])
+
+    def _check(self, name, p, g):
+        op = f"{type(self).__name__}.step"
+        shape = getattr(g, "shape", None)
+        if shape != p.shape:
+            raise ValueError(f"{op}: {name} has shape {p.shape}, its gradient {shape}")
+        if not p.flags.writeable:
+            raise ValueError(f"{op}: {name} is read-only, it cannot be updated in place")
+        if name in self._memory and any(m.shape != p.shape for m in self._memory[name]):
+            raise ValueError(
+                f"{op}: {name} had another shape than {p.shape} in the steps before; make a new "
+                "optimizer"
+            )
 
     def _step_of(self, *arrays):
         for block in _blocks(*arrays):
@@ -181,6 +203,7 @@ class Adam(Optimizer):
 def _fits_c(array, dtype):
     return (
         array.flags.c_contiguous
+        and array.flags.aligned
         and array.dtype == dtype
         and dtype in (np.float32, np.float64)
         and dtype.isnative
