@@ -682,3 +682,11 @@ def test_relu_is_left_alone_beside_layers_that_somebody_changed(rng):
     assert (seen[0] < 0).any()
     np.testing.assert_array_equal(y, np.maximum(seen[0], 0))
     assert net.backward(y).shape == x.shape
+
+
+def test_slopes_for_other_channels_are_refused():
+    assert PReLU(3).output_shape((2, 3, 4, 4)) == (2, 3, 4, 4)
+    assert PReLU(1).output_shape((2, 7)) == (2, 7)
+    for shape in ((2, 4, 4, 4), (3,)):
+        with pytest.raises(ValueError, match="PReLU: 3 slopes"):
+            PReLU(3).output_shape(shape)

@@ -127,6 +127,18 @@ class PReLU(_SameShape):
         dx, self.grads["weight"] = F.prelu_backward(dy, x, w, layout=self.layout, needs=needs)
         return dx
 
+    def output_shape(self, in_shape):
+        n, in_shape = self.params["weight"].size, tuple(in_shape)
+        if n > 1:
+            axis = 1 if self.layout == "NCHW" else -1
+            channels = in_shape[axis] if len(in_shape) > 1 else None
+            if channels != n:
+                raise ValueError(
+                    f"PReLU: {n} slopes, one for each channel, but input of shape {in_shape} has "
+                    f"{channels or 'no'} channels"
+                )
+        return in_shape
+
     def _repr_arguments(self):
         layout = "" if self.layout == "NCHW" else f", layout={self.layout!r}"
         return f"num_parameters={self.params['weight'].size}{layout}"
