@@ -87,7 +87,7 @@ def build(args: argparse.Namespace, rng=0):
         near = difflib.get_close_matches(args.net, nets.NAMES, 1, 0.5)
         guess = f"did you mean {near[0]}? " if near else ""
         known = ", ".join(nets.NAMES)
-        args.error(f"there is no net {args.net!r}; {guess}There are {known}, and patterns with ->")
+        args.error(f"there is no net {args.net!r}; {guess}there are {known}, and patterns with ->")
     return args.net, _built(args, entry.build, **options), args.input or entry.input_shape
 
 
