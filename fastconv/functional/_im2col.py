@@ -6,7 +6,7 @@ KH * KW times as large as the image.
 
 import numpy as np
 
-from fastconv import _core
+from fastconv import _checks, _core
 
 # Inf - Inf is a NaN by IEEE arithmetic: no cause to warn.
 _ieee = np.errstate(all="ignore")
@@ -39,7 +39,7 @@ def forward(g, x, w, b, relu, out):
         y += np.asarray(b).reshape(-1, *[1] * g.geometry.ndim)
     if relu:
         np.maximum(y, 0, out=y)
-    if relu == 2:  # "relu6"
+    if relu == _checks.ACTIVATIONS["relu6"]:
         np.minimum(y, 6, out=y)
     if g.channels_last:
         y = np.moveaxis(y, 1, -1)

@@ -71,7 +71,8 @@ def relu6(x):
     array([0., 2., 6.])
     """
     _checks.check_arrays("relu6", x=x)
-    return _core.relu(np.ascontiguousarray(x).reshape(-1), 2).reshape(x.shape)
+    flat = np.ascontiguousarray(x).reshape(-1)
+    return _core.relu(flat, _checks.ACTIVATIONS["relu6"]).reshape(x.shape)
 
 
 def relu6_backward(dy, x_or_y):
