@@ -38,7 +38,7 @@ from fastconv.functional import *  # noqa: F403
 from fastconv.functional import __all__ as _functional
 
 # Imported when they are asked for: `import fastconv` is for those, too, who only call a function.
-_PACKAGES = ("analysis", "convert", "layers", "nets", "reference", "training")
+_PACKAGES = ("analysis", "backends", "convert", "layers", "nets", "reference", "training")
 _ANALYSIS = ("Profile", "ReceptiveField", "Summary", "profile", "receptive_field", "summary")
 
 __all__ = [

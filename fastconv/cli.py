@@ -18,6 +18,10 @@ COMMANDS = {
         "show what a net is and costs, layer by layer",
     ),
     "profile": ("fastconv.analysis.profile_command", "time every layer of a net while it runs"),
+    "backends": (
+        "fastconv.backends.command",
+        "list the NumPy nets that can run on fastconv, and which are here",
+    ),
     "demo": ("fastconv.demo", "train a small ConvNet on real handwritten digits"),
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it

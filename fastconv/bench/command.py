@@ -14,6 +14,7 @@ import numpy as np
 
 import fastconv
 from fastconv import _tuned
+from fastconv.backends import NAMES, BackendError
 from fastconv.bench.candidates import prepare
 from fastconv.bench.cases import OP_CHOICES, OPERATIONS, conv_cases, select
 from fastconv.bench.environment import (
@@ -106,6 +107,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how time and memory grow with images, channels, image size and threads, from one "
         "layer (--filter; default: resnet50/3_3x3)",
     )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        choices=(*NAMES, "all"),
+        help="a NumPy net with its own functions against the same with its backend, verified "
+        f"first: {', '.join(NAMES)}, or all that are here",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first impression")
     parser.add_argument("--list", action="store_true", help="list the layers and stop")
     parser.add_argument(
@@ -129,6 +137,8 @@ def positive(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; `args.error` prints a line and exits with status 2."""
+    if args.backend:
+        return compare_backend(args)
     operations = [op for op in OPERATIONS if op.key in OP_CHOICES[args.op]]
     plan = [(op, select(op.cases(), args.filter, args.batch or 1)) for op in operations]
     plan = [(op, cases) for op, cases in plan if cases]
@@ -170,6 +180,26 @@ def special(args: argparse.Namespace) -> int:
     with allowed_threads(args):
         module = check_auto if args.check_auto else scaling
         status, found = module.run(args, budget, machine)
+    if args.json:
+        write_json(args.json, {"environment": machine, "budget": asdict(budget)} | found)
+    return status
+
+
+def compare_backend(args: argparse.Namespace) -> int:
+    """A net as it is against the same net on fastconv."""
+    from fastconv.bench.backends import run as comparison
+
+    only = "--backend times what a net does with its own arrays"
+    for option in ("op", "dtype", "batch", "check_auto", "scaling", "list", "plot"):
+        if getattr(args, option) not in (None, False, "all", "float32"):
+            args.error(f"{only}: it takes no --{option.replace('_', '-')}")
+    check_writable(args, "--json", args.json)
+    machine, budget = environment(), QUICK if args.quick else FULL
+    with allowed_threads(args) as threads:
+        try:
+            status, found = comparison.run(args, budget, threads)
+        except BackendError as error:
+            args.error(str(error))
     if args.json:
         write_json(args.json, {"environment": machine, "budget": asdict(budget)} | found)
     return status

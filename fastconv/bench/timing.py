@@ -61,6 +61,7 @@ def compare(
     sample_time: float = 0.02,
     warm_time: float = 0.0,
     settle: Callable[[], None] = settle,
+    switch: Callable[[str], None] = lambda name: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time callables fairly: they take turns until each has been measured long enough.
@@ -88,6 +89,8 @@ def compare(
         bring threads of their own, which have to wake up.
     settle : callable
         Called before each turn; waits until the threads of the turn before are quiet.
+    switch : callable
+        Called with a candidate's name before each of its turns: what has to be as it needs it.
     clock : callable
         Returns seconds.
 
@@ -106,8 +109,9 @@ def compare(
     ['matmul', 'sum']
     """
     turns = {name: _Turns(call, clock) for name, call in candidates.items()}
-    for turn in turns.values():
+    for name, turn in turns.items():
         settle()
+        switch(name)
         turn.warm_up(sample_time, max_time)
 
     def unfinished(turn: _Turns) -> bool:
@@ -115,11 +119,12 @@ def compare(
         return not enough and turn.used < max_time
 
     first = 0
-    while waiting := [turn for turn in turns.values() if unfinished(turn)]:
+    while waiting := [name for name, turn in turns.items() if unfinished(turn)]:
         first = (first + 1) % len(waiting)
-        for turn in waiting[first:] + waiting[:first]:
+        for name in waiting[first:] + waiting[:first]:
             settle()
-            turn.sample(warm_time)
+            switch(name)
+            turns[name].sample(warm_time)
     return {name: turn.timing() for name, turn in turns.items()}
 
 
