@@ -32,7 +32,7 @@ if len(ISA_FLAGS) > 1:
 EXTRA = os.environ.get("FASTCONV_CFLAGS", "").split()
 LINK = ["-pthread", *EXTRA]
 if "-g" not in EXTRA and platform.system() == "Linux":
-    # A tenth of the module is for debuggers and profilers alone: names, and how to unwind the stack.
+    # A tenth of the module is for debuggers and profilers: names, and how to unwind the stack.
     COMMON += ["-fno-asynchronous-unwind-tables"]
     LINK += ["-Wl,--strip-all"]
 
