@@ -21,6 +21,8 @@ def chainer():
             setattr(np, name, value)
     if "pkg_resources" not in sys.modules and importlib.util.find_spec("pkg_resources") is None:
         sys.modules["pkg_resources"] = _no_packages()
+    for name in ("numpy.distutils", "numpy.distutils.system_info"):  # imported and not used
+        sys.modules.setdefault(name, types.ModuleType(name))
     # written by its setup.py, which a checkout has not seen: there is no ChainerX, the part in C++
     built = types.ModuleType("chainerx._build_info")
     built.build_chainerx = False

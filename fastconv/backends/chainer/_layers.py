@@ -134,51 +134,39 @@ def _back(y, lies):
 def response_norm(original, self, inputs):
     """x / (k + alpha * sum of squares)^beta over ``2 * (n // 2) + 1`` channels."""
     (x,) = inputs
-    lies = order(x) if takes(x) else None
-    if lies is None:
+    if not takes(x):
         return original(self, inputs)
     self.retain_inputs((0,))
     self.retain_outputs((0,))
-    planes, size = _planes(x, lies), _window(self)
-    norms = _norms(planes, size, self.alpha * size, self.k, _layout(lies))
+    planes, size = _planes(x), _window(self)
+    norms = _norms(planes, size, self.alpha * size, self.k, "NCHW")
     scale = np.empty_like(norms)
     _divide(x.dtype.type(1), norms, self.beta, out=scale)
-    self.unit_scale, self.scale = _images(norms, x, lies), _images(scale, x, lies)
-    return (_images(planes * scale, x, lies),)
+    self.unit_scale, self.scale = norms.reshape(x.shape), scale.reshape(x.shape)
+    return ((planes * scale).reshape(x.shape),)
 
 
 def response_norm_gradient(original, self, inputs):
     """Its gradient, from what the forward pass has left."""
-    x, y, gy = inputs
-    lies = order(*inputs) if takes(*inputs, self.scale, self.unit_scale) else None
-    if lies is None or self._use_ideep:
+    if self._use_ideep or not takes(*inputs, self.scale, self.unit_scale):
         return original(self, inputs)
-    x, y, gy, scale, norms = (_planes(a, lies) for a in (x, y, gy, self.scale, self.unit_scale))
+    x, y, gy, scale, norms = map(_planes, (*inputs, self.scale, self.unit_scale))
     gx = y * gy
     gx /= norms
-    gx = _sums(gx, _window(self), _layout(lies))
+    gx = _sums(gx, _window(self), "NCHW")
     gx *= gx.dtype.type(-2 * self.alpha * self.beta)
     gx *= x
     gx += gy * scale
-    return (_images(gx, inputs[0], lies),)
+    return (gx.reshape(inputs[0].shape),)
 
 
 def _window(node):
     return 2 * (node.n // 2) + 1
 
 
-def _layout(lies):
-    return "NCHW" if lies == "first" else "NHWC"
-
-
-def _planes(x, lies):
-    """All pixels in one axis: (N, 1, C, pixels) or (N, 1, pixels, C)."""
-    N, C = x.shape[:2]
-    return _flat(x, lies).reshape((N, 1, C, -1) if lies == "first" else (N, 1, -1, C))
-
-
-def _images(planes, like, lies):
-    return _back(planes.reshape(_flat(like, lies).shape), lies)
+def _planes(x):
+    """All pixels in one axis, in C order like the original's results: (N, 1, C, pixels)."""
+    return np.ascontiguousarray(x).reshape(x.shape[0], 1, x.shape[1], -1)
 
 
 # ---- batch normalization ------------------------------------------------------------------------
