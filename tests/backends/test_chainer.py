@@ -52,7 +52,8 @@ def outcome(function, inputs, gy_order="C", second=True):
         ggs = [chainer.Variable(random(g.shape, g.dtype, "C", 2)) for g in grads]
         for result in chainer.grad(grads, [*inputs, gy], ggs):
             results += [] if result is None else [result]
-    return [result.array for result in results]
+    # windows that see padding alone have a maximum of -inf, against which nothing can be measured
+    return [np.nan_to_num(result.array, neginf=-10) for result in results]
 
 
 def check(function, *inputs, terms, **how):
@@ -164,7 +165,7 @@ def test_max_pooling(case, cover_all, gy_order):
         found.append(indexes)
         return y
 
-    check(pool, x, terms=x.size, gy_order=gy_order)
+    check(pool, x, terms=9, gy_order=gy_order)
     if len(found) == 2:
         assert found[0].dtype == found[1].dtype
         np.testing.assert_array_equal(*found)

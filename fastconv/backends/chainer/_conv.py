@@ -54,7 +54,7 @@ def col2im_nd_cpu(original, col, stride, pad, dims, dilate=1):
 
 
 def _counts(img, windows, cover_all):
-    """Numbers of windows; 0 where arguments do not fit together: the original says what is wrong."""
+    """Numbers of windows; 0 where the arguments do not fit, about which the original complains."""
     sizes = img.shape[2:]
     if len({len(sizes), *map(len, windows)}) > 1:
         return (0,) * len(windows.kernel)

@@ -3,7 +3,15 @@
 import numpy as np
 
 import fastconv
-from fastconv.backends.chainer._windows import FIRST, LAST, TO_FIRST, TO_LAST, order, takes
+from fastconv.backends.chainer._windows import (
+    FIRST,
+    LAST,
+    TO_FIRST,
+    TO_LAST,
+    in_c_order,
+    order,
+    takes,
+)
 from fastconv.functional.local_response_norm import _divide, _norms, _sums
 
 # ---- a filter of its own at each place ----------------------------------------------------------
@@ -121,7 +129,7 @@ def relu_gradient(original, self, inputs):
 
 
 def _flat(x, lies):
-    return x if lies == "first" else x.transpose(TO_LAST[x.ndim - 2])
+    return in_c_order(x) if lies == "first" else x.transpose(TO_LAST[x.ndim - 2])
 
 
 def _back(y, lies):
@@ -166,7 +174,7 @@ def _window(node):
 
 def _planes(x):
     """All pixels in one axis, in C order like the original's results: (N, 1, C, pixels)."""
-    return np.ascontiguousarray(x).reshape(x.shape[0], 1, x.shape[1], -1)
+    return in_c_order(x).reshape(x.shape[0], 1, x.shape[1], -1)
 
 
 # ---- batch normalization ------------------------------------------------------------------------

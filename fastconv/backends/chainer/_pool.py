@@ -10,6 +10,7 @@ from fastconv.backends.chainer._windows import (
     TO_LAST,
     Windows,
     channels_last,
+    in_c_order,
     takes,
 )
 from fastconv.functional.max_pool import max_pool_window, max_pool_window_backward
@@ -131,5 +132,6 @@ def _on(x, pool, **arguments):
         return pool(x, layout=FIRST[ndim], **arguments)
     results = pool(x.transpose(TO_LAST[ndim]), layout=LAST[ndim], **arguments)
     if isinstance(results, tuple):
-        return tuple(np.ascontiguousarray(r.transpose(TO_FIRST[ndim])) for r in results)
-    return np.ascontiguousarray(results.transpose(TO_FIRST[ndim]))
+        y, offsets = results
+        return in_c_order(y.transpose(TO_FIRST[ndim])), offsets.transpose(TO_FIRST[ndim])
+    return in_c_order(results.transpose(TO_FIRST[ndim]))

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
+import fastconv
 from fastconv.backends._arrays import fast
 
 # Layouts and transpositions by the number of spatial axes.
@@ -41,6 +44,13 @@ def order(*arrays) -> str | None:
     return "first" if any(first) else "last"
 
 
+def in_c_order(x):
+    """x, or a copy in C order; the columns of 1x1 windows are one, made by all threads."""
+    if channels_last(x) and not x.flags.c_contiguous:
+        return fastconv.im2col(x, 1).reshape(x.shape)
+    return np.asarray(x, order="C")  # ascontiguousarray gives numbers an axis
+
+
 class Windows(NamedTuple):
     """Windows of a convolution or a pooling, one number for each spatial axis."""
 
@@ -64,11 +74,11 @@ class Windows(NamedTuple):
         ]
 
     def padding(self, sizes, outs):
-        """Zeros around an image that give just these windows; None if no padding does."""
+        """Zeros around an image that give just these windows; None if the original's do not."""
         if min(*outs, *sizes) < 1:
             return None
         beyond = self.reach_beyond(sizes, outs)
-        if any(b <= -s for b, s in zip(beyond, self.stride, strict=True)):
+        if not all(-s < b < p + s for b, s, p in zip(beyond, self.stride, self.pad, strict=True)):
             return None
         return tuple((p, max(b, 0)) for p, b in zip(self.pad, beyond, strict=True))
 

@@ -7,6 +7,7 @@ from fastconv.bench.backends import BackendCase
 
 def cases() -> list[BackendCase]:
     image = (32, 16, 28, 28)
+    volume = (4, 8, 8, 16, 16)
     pixels = 32 * 28 * 28
     return [
         BackendCase(f"conv2d 3x3 {image}", "forward", _forward(_conv, image), 16 * 9),
@@ -20,7 +21,8 @@ def cases() -> list[BackendCase]:
         BackendCase(f"average pool 3x3/2 {image}", "forward", _forward(_average_pool, image), 9),
         BackendCase(f"average pool 3x3/2 {image}", "backward", _backward(_average_pool, image), 4),
         BackendCase(f"response norm {image}", "forward", _forward(_response_norm, image), 5),
-        BackendCase("conv3d 3x3x3 (4,8,8,16,16)", "forward", _forward(_conv3d, (4, 8, 8, 16, 16)), 216),
+        BackendCase(f"conv3d 3x3x3 {volume}", "forward", _forward(_conv3d, volume), 8 * 27),
+        BackendCase(f"conv3d 3x3x3 {volume}", "backward", _backward(_conv3d, volume), 4 * 8 * 256),
         BackendCase("small net (32,3,32,32)", "step", _small_net, 20 * pixels, bar=5),
         BackendCase("net with batch norm (32,3,32,32)", "step", _normed_net, 20 * pixels, bar=5),
     ]  # fmt: skip
@@ -112,10 +114,11 @@ def _step(normed):
     rng = np.random.RandomState(0)
     weights = chainer.initializers.HeNormal(rng=rng)
     norms = [[L.BatchNormalization(size)] if normed else [] for size in (32, 64)]
+    options = {"pad": 1, "initialW": weights, "nobias": normed}  # a bias would have no gradient
     net = chainer.Sequential(
-        L.Convolution2D(3, 32, 3, pad=1, initialW=weights), *norms[0], F.relu,
+        L.Convolution2D(3, 32, 3, **options), *norms[0], F.relu,
         lambda x: F.max_pooling_2d(x, 2),
-        L.Convolution2D(32, 64, 3, pad=1, initialW=weights), *norms[1], F.relu,
+        L.Convolution2D(32, 64, 3, **options), *norms[1], F.relu,
         lambda x: F.max_pooling_2d(x, 2),
         L.Linear(64 * 8 * 8, 10, initialW=weights),
     )  # fmt: skip
