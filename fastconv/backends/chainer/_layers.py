@@ -12,6 +12,7 @@ from fastconv.backends.chainer._windows import (
     order,
     takes,
 )
+from fastconv.functional._product import _use_own
 from fastconv.functional.local_response_norm import _divide, _norms, _sums
 
 # ---- a filter of its own at each place ----------------------------------------------------------
@@ -68,14 +69,16 @@ def _seen(node, W):
     return ..., slice(rows), slice(columns)
 
 
-# ---- fully connected ----------------------------------------------------------------------------
+# ---- fully connected, if it is large enough for more than NumPy's product -----------------------
 
 
 def linear_forward(original, self, inputs):
     """``x W^T + b``; a graph that is recorded needs the original's steps."""
     from chainer import config
 
-    if config.schedule_func is not None or not takes(*inputs):
+    x, W = inputs[:2]
+    own = _use_own(*x.shape, W.shape[0])
+    if not own or config.schedule_func is not None or not takes(*inputs):
         return original(self, inputs)
     self._config_use_ideep = config.use_ideep
     self.retain_inputs((0, 1))
@@ -99,7 +102,7 @@ def linear_weight_gradient(original, self, inputs):
 def _product(original, self, inputs, a, b):
     from chainer import config
 
-    if not takes(a, b):
+    if not (_use_own(*a.shape, b.shape[0]) and takes(a, b)):
         return original(self, inputs)
     self._config_use_ideep = config.use_ideep
     self.retain_inputs((0, 1))
