@@ -3,7 +3,6 @@
 For tests alone: fastconv never changes NumPy or the standard library behind a user's back.
 """
 
-import importlib.util
 import sys
 import types
 
@@ -19,8 +18,7 @@ def chainer():
     for name, value in {**old, "product": np.prod, "sctypes": sctypes}.items():
         if name not in vars(np):
             setattr(np, name, value)
-    if "pkg_resources" not in sys.modules and importlib.util.find_spec("pkg_resources") is None:
-        sys.modules["pkg_resources"] = _no_packages()
+    sys.modules.setdefault("pkg_resources", _no_packages())
     for name in ("numpy.distutils", "numpy.distutils.system_info"):  # imported and not used
         sys.modules.setdefault(name, types.ModuleType(name))
     # written by its setup.py, which a checkout has not seen: there is no ChainerX, the part in C++
@@ -39,4 +37,5 @@ def _no_packages():
     stub.require = require
     stub.WorkingSet = lambda: types.SimpleNamespace(require=require)
     stub.DistributionNotFound = stub.VersionConflict = stub.ResolutionError = LookupError
+    stub.fixup_namespace_packages = lambda path: None  # which pytest calls if it finds the module
     return stub
