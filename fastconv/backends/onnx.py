@@ -277,8 +277,11 @@ def derived(original: type) -> type:
 def load_impl(original, self, node, input_types=None):
     """The evaluator's choice of a class for a node, which may also be a function."""
     found = original(self, node, input_types)
-    given = (node.domain, node.op_type) in self.new_ops_
-    if node.domain or given or node.op_type not in FUNCTIONS or not isinstance(found, type):
+    if node.domain or node.op_type not in FUNCTIONS or not isinstance(found, type):
+        return found
+    # Older versions of onnx put classes of their own among the new_ops.
+    given = ("", node.op_type) in self.new_ops_
+    if given and not found.__module__.startswith("onnx.reference.ops_optimized."):
         return found
     return derived(found)
 
@@ -306,7 +309,7 @@ def backend() -> Backend:
     """Every new `ReferenceEvaluator` runs these operators on fastconv; there are no options."""
     return Backend(
         package="onnx",
-        needs="onnx 1.23 (pip install onnx)",
+        needs="onnx 1.17 or newer (pip install onnx)",
         replacements=[
             Replacement(
                 "onnx.reference.reference_evaluator.ReferenceEvaluator._load_impl", load_impl

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 onnx = pytest.importorskip("onnx")
 import onnx_cases  # noqa: E402
@@ -197,6 +199,26 @@ def test_max_pool(ndim, attributes, storage_order, dtype):
     options = dict(kernel_shape=[3, 2, 2][:ndim], storage_order=storage_order, **attributes)
     both("MaxPool", x, terms=1, outputs=2, **options)
     both("MaxPool", x, terms=1, **options)
+
+
+@given(st.data(), st.sampled_from(DTYPES))
+def test_any_windows(data, dtype):
+    def draw(low, high):
+        return [data.draw(st.integers(low, high)) for _ in range(2)]
+
+    size, kernel, dilations = draw(5, 11), draw(1, 3), draw(1, 2)
+    span = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    pads = [data.draw(st.integers(0, s - 1)) for s in span * 2]
+    x = np.moveaxis(normal(2, *size, 3, dtype=dtype), 3, 1)[:, :, :: data.draw(st.integers(1, 2))]
+    w = normal(3, 2, *kernel, dtype=dtype)
+    shared = dict(dilations=dilations, pads=pads, strides=draw(1, 3))
+    if all(n + pads[i] + pads[i + 2] >= span[i] for i, n in enumerate(x.shape[2:])):
+        both("Conv", x, w.swapaxes(0, 1), terms=w[:, 0].size, **shared)
+        strides = [s + 1 for s in shared["strides"]]  # with 1 the evaluator confuses pads
+        ceil_mode = data.draw(st.integers(0, 1))
+        pool = shared | {"strides": strides, "ceil_mode": ceil_mode, "kernel_shape": kernel}
+        both("MaxPool", x, terms=1, outputs=2, **pool)
+    both("ConvTranspose", x, w, normal(2, dtype=dtype), terms=w[:, 0].size, **shared)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
