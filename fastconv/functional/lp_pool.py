@@ -46,8 +46,13 @@ def lp_pool2d(
     _checks.check_arrays(op, x=x)
     p = _checks.check_norm_type(op, norm_type)
     g = pool_shape(op, x.shape, kernel_size, stride, 0, 1, ceil_mode, fit, layout)
+    return pool_lp(g, np.asarray(x), p)
+
+
+def pool_lp(g, x, p):
+    """Norms of the windows of a `_core.Pool`, whose padding adds nothing to them."""
     with np.errstate(all="ignore"):
-        sums = _core.sum_pool(g, _power(np.asarray(x), p), "sum")
+        sums = _core.sum_pool(g, _power(x, p), "sum")
         return np.sqrt(sums, out=sums) if p == 2 else np.power(sums, 1 / p, out=sums)
 
 
