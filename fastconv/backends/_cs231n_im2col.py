@@ -11,7 +11,7 @@ import fastconv
 
 def im2col_cython(x, field_height, field_width, padding, stride):
     """Receptive fields as columns, in the order (oh, ow, n)."""
-    # With the images as a third axis, over which a window of 1 slides, they come last by themselves.
+    # With the images as a third axis, over which a window of 1 slides, they come out last.
     volume = x.transpose(1, 2, 3, 0)[None]
     return fastconv.im2col(
         volume,
@@ -35,5 +35,11 @@ def col2im_cython(cols, N, C, H, W, field_height, field_width, padding, stride):
 
 def col2im_6d_cython(cols, N, C, H, W, HH, WW, pad, stride):
     """The same for columns of the shape (C, HH, WW, N, oh, ow)."""
-    cols = cols.reshape(C * HH * WW, N, -1).transpose(1, 0, 2)
-    return fastconv.col2im(cols, (N, C, H, W), (HH, WW), stride=stride, padding=pad)
+    volume = fastconv.col2im(
+        cols.reshape(1, C * HH * WW, -1),
+        (1, C, N, H, W),
+        (1, HH, WW),
+        stride=(1, stride, stride),
+        padding=(0, pad, pad),
+    )
+    return np.ascontiguousarray(volume[0].transpose(1, 0, 2, 3))

@@ -118,7 +118,6 @@ def max_pool_forward_im2col(original, x, pool_param):
         return original(x, pool_param)
     y, offsets = max_pool_window(x, (height, width), stride=stride)
     # images and channels last in memory, as the original's columns have them
-    N, C, OH, OW = y.shape
     y = np.ascontiguousarray(y.transpose(2, 3, 0, 1)).transpose(2, 3, 0, 1)
     return y, (x, None, offsets, pool_param)
 
@@ -178,13 +177,20 @@ def _split(dy, x, y, height, width, stride):
         for j in range(width)
     ]
     masks = [x[window] == y for window in windows]
+    count = np.zeros(y.shape, np.int32)
+    for mask in masks:
+        count += mask
     with np.errstate(all="ignore"):
-        share = dy / np.sum(masks, axis=0, dtype=dy.dtype)
+        share = np.divide(dy, count, dtype=dy.dtype)
     if not np.isfinite(share).all():
         return None
     dx = np.zeros(x.shape, x.dtype)
+    apart = stride >= max(height, width)
     for window, mask in zip(windows, masks, strict=True):
-        dx[window] += mask * share
+        if apart:
+            np.multiply(mask, share, out=dx[window])
+        else:
+            dx[window] += mask * share
     return dx
 
 
@@ -201,7 +207,11 @@ def _window(pool_param):
 
 
 def _fits(shape, height, width, padding, stride):
-    """What `get_im2col_indices` asserts (of the width, it does so with the height of the window)."""
-    N, C, H, W = shape
-    rest = H + 2 * padding - height, W + 2 * padding - width
-    return N * C and min(rest) >= 0 and not any(r % stride for r in rest) and height == width
+    """Whether the original takes this: it asserts that the height divides both sizes."""
+    N, C, H, W = (n + 2 * p for n, p in zip(shape, (0, 0, padding, padding), strict=True))
+    return (
+        N * C
+        and height <= H
+        and width <= W
+        and not ((H - height) % stride or (W - height) % stride)
+    )
