@@ -202,25 +202,30 @@ class _LazyColumns(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, x, *fields):
         self.x = x
         self._fields = fields
-        self._array = None
+        self._made = None
+
+    def _array(self):
+        if self._made is None:
+            self._made = _rows(self.x, *self._fields)
+        return self._made
 
     def __array__(self, dtype=None, copy=None):
-        if self._array is None:
-            self._array = _rows(self.x, *self._fields)
-        return np.array(self._array, dtype=dtype, copy=copy)
+        return self._array().astype(dtype or self._array().dtype, copy=bool(copy))
 
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
-        arrays = [np.asarray(a) if isinstance(a, _LazyColumns) else a for a in inputs]
+        arrays = [a._array() if isinstance(a, _LazyColumns) else a for a in inputs]
         return getattr(ufunc, method)(*arrays, **options)
 
     def __getattr__(self, name):
-        return getattr(np.asarray(self), name)
+        if name.startswith("__"):  # what NumPy and copy look for and this does not have
+            raise AttributeError(name)
+        return getattr(self._array(), name)
 
     def __getitem__(self, index):
-        return np.asarray(self)[index]
+        return self._array()[index]
 
     def __len__(self):
-        return len(np.asarray(self))
+        return len(self._array())
 
     def __reduce__(self):
-        return np.asarray, (np.asarray(self),)
+        return np.asarray, (self._array(),)
