@@ -35,6 +35,11 @@ class Suite:
 
 _CHAINER = "tests/chainer_tests/functions_tests/"
 SUITES = (
+    # Neither comes with tests: the first runs the checks of its notebook, and needs the compiled
+    # im2col_cython (in the folder cs231n: python setup.py build_ext --inplace) without the backend;
+    # the second runs its scripts.
+    Suite("cs231n", "cs231n/assignment2", (str(ROOT / "tests/backends/suite_cs231n.py"),)),
+    Suite("dlfs", "dlfs", (str(ROOT / "tests/backends/suite_dlfs.py"),)),
     Suite(
         "chainer",
         "chainer",
