@@ -10,7 +10,8 @@ What to know about DeZero:
 * Under NumPy 2 its layers have float64 weights, whatever `dtype` says (a float32 array times
   ``np.sqrt(1 / C)``), and convolve float32 images with them; then the result is float64.
 * Max pooling pads with zeros, not with -inf: a border of negative numbers has the maximum 0.
-* `AveragePooling` counts the padding.
+* `AveragePooling` counts the padding. Its gradient is float64 under NumPy 2, whatever came in.
+* `Pooling.indexes` are the same numbers of cells as ever, in one byte each instead of eight.
 """
 
 import numpy as np
@@ -140,10 +141,11 @@ def average_pool_backward(original, self, gy):
     inside = all(p < k for p, k in zip(_pair(self.pad), _pair(self.kernel_size), strict=True))
     if _wants_graph() or not fast(gy.data) or not inside:
         return original(self, gy)
+    # DeZero divides by an array of one int64, which makes float32 float64 under NumPy 2.
+    dy = gy.data.astype(np.result_type(gy.data, np.array(1)), copy=False)
+    options = {"stride": self.stride, "padding": self.pad}
     return type(gy)(
-        functional.avg_pool2d_backward(
-            gy.data, self.input_shape, self.kernel_size, stride=self.stride, padding=self.pad
-        )
+        functional.avg_pool2d_backward(dy, self.input_shape, self.kernel_size, **options)
     )
 
 
