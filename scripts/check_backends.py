@@ -60,6 +60,19 @@ SUITES = (
     # The conformance cases in the package. Four of Range's, here because their bodies hold a Relu,
     # fail as it is: the evaluator gives another shape than they want.
     Suite("onnx", "", (str(ROOT / "tests" / "backends" / "onnx_cases.py"),)),
+    # They compare with Chainer, from the checkout beside. Left out is a test that wants
+    # the bits of Chainer's result, which adds the bias after the sum (fastconv starts from it), and
+    # the tests of VGG16 and ResNet, which download weights.
+    Suite(
+        "dezero",
+        "dezero",
+        (
+            *(f"tests/test_{name}.py" for name in ("conv2d", "deconv2d", "im2col", "pooling")),
+            *(f"tests/test_{name}.py" for name in ("relu", "linear", "batchnorm")),
+            "--deselect=tests/test_conv2d.py::TestConv2d::test_forward4",
+        ),
+        shim="dezero_tests",
+    ),
 )
 
 

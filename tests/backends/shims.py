@@ -3,6 +3,7 @@
 For tests alone: fastconv never changes NumPy or the standard library behind a user's back.
 """
 
+import os
 import sys
 import types
 
@@ -39,3 +40,16 @@ def _no_packages():
     stub.DistributionNotFound = stub.VersionConflict = stub.ResolutionError = LookupError
     stub.fixup_namespace_packages = lambda path: None  # which pytest calls if it finds the module
     return stub
+
+
+def dezero():
+    """DeZero 0.0.13 has np.int in the default of an argument."""
+    if "int" not in vars(np):
+        np.int = int
+
+
+def dezero_tests():
+    """DeZero's own tests compare with Chainer, from a checkout beside it."""
+    dezero()
+    chainer()
+    sys.path.append(os.path.join(os.environ["FASTCONV_NETS"], "chainer"))
