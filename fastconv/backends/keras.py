@@ -2,32 +2,23 @@
 
 Keras' NumPy backend leaves convolution and pooling to JAX, and cannot even be imported without it.
 Here fastconv computes them, and where JAX is not installed, stand-ins for it are visible to the two
-modules of Keras that import it, while they are imported, and to nobody else. Replaced are `conv`,
-`depthwise_conv`, `conv_transpose`, `max_pool`, `average_pool`, `adaptive_average_pool` and
-`adaptive_max_pool` of `keras.src.backend.numpy.nn`; `separable_conv` and all layers call these.
+modules of Keras that import it, while they are executed, and to nobody else. Replaced are `conv`,
+`depthwise_conv`, `conv_transpose`, `max_pool`, `average_pool` and the adaptive pools of
+`keras.src.backend.numpy.nn`, which `separable_conv` and all layers call; and what NumPy computes
+there in as much time as fastconv takes for convolutions: `batch_normalization`, `relu`, `relu6`.
 
 Traps: arrays are channels last by default; filters are (*kernel, C // groups, OC), those of a
 depthwise convolution (*kernel, C, M), of a transposed one (*kernel, OC, C); "same" padding has the
-odd cell at the end; average pooling never counts padding. JAX turns float64 into float32 unless
-told otherwise; here float64 stays float64.
+odd cell at the end; average pooling never counts padding. Half precision is computed in float32 and
+rounded. JAX turns float64 into float32 unless told otherwise; here float64 stays float64.
 """
-
-import importlib.abc
-import importlib.util
-import sys
-from contextlib import contextmanager
-from importlib.machinery import PathFinder
-from types import ModuleType
 
 import numpy as np
 
 import fastconv
 from fastconv.backends._arrays import fast
-from fastconv.backends._backend import Backend, BackendError, Replacement
-
-_NN = "keras.src.backend.numpy.nn"
-_MATH = "keras.src.backend.numpy.math"
-_CONFIG = "keras.src.backend.config"
+from fastconv.backends._backend import Backend, Replacement
+from fastconv.backends._keras_import import importing
 
 _LAYOUTS = {
     "channels_last": (None, "NWC", "NHWC", "NDHWC"),
@@ -48,14 +39,18 @@ _AVG_POOL = (None, fastconv.avg_pool1d, fastconv.avg_pool2d, fastconv.avg_pool3d
 # ---- what is replaced ---------------------------------------------------------------------------
 
 
-def conv(
-    original, inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1
-):
+def conv(original, inputs, kernel, strides=1, padding="valid", data_format=None, dilation_rate=1):
     x, w, dtype = _numbers(inputs, kernel)
     if dtype is None:
         return original(inputs, kernel, strides, padding, data_format, dilation_rate)
     layout = _layout(x, data_format)
-    groups = x.shape[layout.index("C")] // w.shape[-2]
+    channels = x.shape[layout.index("C")]
+    groups, rest = divmod(channels, w.shape[-2])
+    if rest:
+        raise ValueError(
+            f"conv: inputs of shape {x.shape} have {channels} channels ({layout}), which is no "
+            f"multiple of the {w.shape[-2]} of kernel of shape {w.shape}"
+        )
     return _conv(x, w, strides, padding, dilation_rate, groups, layout).astype(dtype, copy=False)
 
 
@@ -70,8 +65,8 @@ def depthwise_conv(
     *size, expected, multiplier = w.shape
     if channels != expected:
         raise ValueError(
-            f"depthwise_conv: inputs of shape {x.shape} have {channels} channels ({data_format}), "
-            f"but kernel of shape {w.shape} is for {expected}"
+            f"depthwise_conv: inputs of shape {x.shape} have {channels} channels ({layout}), but "
+            f"kernel of shape {w.shape} is for {expected}"
         )
     w = w.reshape(*size, 1, channels * multiplier)
     return _conv(x, w, strides, padding, dilation_rate, channels, layout).astype(dtype, copy=False)
@@ -155,6 +150,28 @@ def adaptive_max_pool(original, inputs, output_size, data_format=None):
     return _adaptive_pool(original, inputs, output_size, data_format, _MAX_POOL, np.max)
 
 
+def batch_normalization(original, x, mean, variance, axis, offset=None, scale=None, epsilon=1e-3):
+    vectors = [v for v in (mean, variance, offset, scale) if v is not None]
+    if not (
+        fast(x, *vectors)
+        and 3 <= x.ndim <= 5
+        and axis in (1, x.ndim - 1, -1)
+        and x.flags.c_contiguous
+        and all(v.shape == (x.shape[axis],) for v in vectors)
+    ):
+        return original(x, mean, variance, axis, offset, scale, epsilon)
+    layout = _LAYOUTS["channels_first" if axis == 1 else "channels_last"][x.ndim - 2]
+    return fastconv.batch_norm(x, scale, offset, mean, variance, eps=epsilon, layout=layout)
+
+
+def relu(original, x):
+    return fastconv.relu(x) if fast(x) and x.flags.c_contiguous else original(x)
+
+
+def relu6(original, x):
+    return fastconv.relu6(x) if fast(x) and x.flags.c_contiguous else original(x)
+
+
 # ---- how ----------------------------------------------------------------------------------------
 
 
@@ -173,46 +190,52 @@ def _conv(x, w, strides, padding, dilation, groups, layout):
 def _adaptive_pool(original, inputs, output_size, data_format, pools, reduce):
     """Pool with windows from floor(i * size / out) to ceil((i + 1) * size / out) along each axis.
 
-    The original (NumPy alone) pools around every cell and picks from that; it computes channels
-    last, and so do we, for the same order in memory.
+    The original, NumPy alone, pools around every cell and picks from that. Its results lie in
+    memory as its indexing leaves them, these in C order.
     """
     if not (fast(inputs) and 3 <= inputs.ndim <= 5):
         return original(inputs, output_size, data_format)
     ndim = inputs.ndim - 2
-    first = _layout(inputs, data_format).index("C") == 1
-    x = np.moveaxis(inputs, 1, -1) if first else inputs
+    layout = _layout(inputs, data_format)
+    axes = range(2, ndim + 2) if layout.index("C") == 1 else range(1, ndim + 1)
     outputs = _per_axis(output_size, ndim)
-    if any(size % out for size, out in zip(x.shape[1:], outputs, strict=False)):
-        for axis, out in enumerate(outputs, 1):
-            size = x.shape[axis]
+    sizes = [inputs.shape[axis] for axis in axes]
+    uneven = [size % out != 0 for size, out in zip(sizes, outputs, strict=True)]
+    windows = [
+        1 if other else size // out for size, out, other in zip(sizes, outputs, uneven, strict=True)
+    ]
+    y = inputs
+    if not all(uneven):
+        y = pools[ndim](y, windows, layout=layout)
+    for axis, size, out, other in zip(axes, sizes, outputs, uneven, strict=True):
+        if other:
             before = (slice(None),) * axis
-            parts = [
-                reduce(x[*before, i * size // out : -(-(i + 1) * size // out)], axis)
-                for i in range(out)
-            ]
-            x = np.stack(parts, axis)
-    else:
-        windows = [size // out for size, out in zip(x.shape[1:], outputs, strict=False)]
-        x = pools[ndim](x, windows, layout=_LAYOUTS["channels_last"][ndim])
-    return np.moveaxis(x, -1, 1) if first else x
+            ends = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
+            y = np.stack([reduce(y[*before, a:b], axis) for a, b in ends], axis)
+    return y
 
 
 def _numbers(*arrays):
     """The arrays as fastconv takes them, and the dtype of the result; None if it does not."""
-    if fast(*arrays) and 3 <= arrays[0].ndim <= 5:
-        return *arrays, arrays[0].dtype
-    from keras.src import backend
+    if not all(type(a) is np.ndarray for a in arrays):
+        from keras.src.backend import convert_to_tensor
 
-    # A parameter is a Variable, which gives its array, in the dtype that autocasting asks for.
-    arrays = [a if type(a) is np.ndarray else backend.convert_to_tensor(a) for a in arrays]
-    dtype = np.dtype(backend.result_type(*[a.dtype for a in arrays]))
-    exact = dtype.kind in "iu" or dtype == np.float64  # integers up to 2**53
-    if not (exact or dtype.name in ("float32", "float16", "bfloat16")) or (
-        not 3 <= arrays[0].ndim <= 5
-    ):
+        # A parameter is a Variable, which gives its array, in the dtype that autocasting asks for.
+        arrays = [a if type(a) is np.ndarray else convert_to_tensor(a) for a in arrays]
+    if not 3 <= arrays[0].ndim <= 5:
         return *arrays, None
-    kind = np.float64 if exact else np.float32
-    return *[a.astype(kind, copy=False) for a in arrays], dtype
+    if fast(*arrays):
+        return *arrays, arrays[0].dtype
+    from keras.src.backend import result_type
+
+    dtype = np.dtype(result_type(*[a.dtype for a in arrays]))
+    if dtype.kind in "iu" or dtype == np.float64:
+        kind = np.float64  # integers up to 2**53
+    elif dtype.name in ("float32", "float16", "bfloat16"):
+        kind = np.float32
+    else:
+        return *arrays, None
+    return *[a.astype(kind) for a in arrays], dtype
 
 
 def _layout(x, data_format):
@@ -230,89 +253,7 @@ def _channels_first(w):
 
 
 def _per_axis(value, ndim):
-    return (value,) * ndim if isinstance(value, int) else tuple(value)
-
-
-# ---- Keras without JAX --------------------------------------------------------------------------
-
-
-class _Missing(ModuleType):
-    """In the place of a module of JAX: whatever is asked of it tells that it is not there."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise ModuleNotFoundError(
-            f"{self.__name__}.{name}: Keras' NumPy backend computes this with JAX, which is not "
-            f"installed (pip install jax); fastconv stands in for it in convolutions and pooling "
-            f"of 1-D to 3-D images of real numbers, while its backend 'keras' is active",
-            name="jax",
-        )
-
-
-def _stand_ins():
-    """The modules that stand in for JAX, by the module of Keras that sees them."""
-    jax = _Missing("jax")
-    jax.lax = _Missing("jax.lax")
-    math = _Missing("keras.src.backend.jax.math")
-    math.fft = lambda x: math.keras_ops_fft
-    math.fft2 = lambda x: math.keras_ops_fft2
-    return {_NN: {"jax": jax}, _MATH: {math.__name__: math}}
-
-
-@contextmanager
-def _visible(modules):
-    sys.modules.update(modules)
-    try:
-        yield
-    finally:
-        for name in modules:
-            del sys.modules[name]
-
-
-def _check_backend(config):
-    if config.backend() != "numpy":
-        raise BackendError(
-            f"Keras has chosen the backend {config.backend()!r}, and this is for 'numpy': before "
-            f"Keras is imported for the first time in a process, say "
-            f'os.environ["KERAS_BACKEND"] = "numpy"'
-        )
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of Keras that need something before or after they are executed."""
-
-    def __init__(self):
-        jax = importlib.util.find_spec("jax")
-        self.stand_ins = _stand_ins() if jax is None else {}
-
-    def find_spec(self, fullname, path, target=None):
-        if fullname != _CONFIG and fullname not in self.stand_ins:
-            return None
-        spec = PathFinder.find_spec(fullname, path)
-        loader = spec.loader
-
-        def exec_module(module):
-            del loader.exec_module  # back to that of its class
-            with _visible(self.stand_ins.get(fullname, {})):
-                loader.exec_module(module)
-            if fullname == _CONFIG:
-                _check_backend(module)
-
-        loader.exec_module = exec_module
-        return spec
-
-
-@contextmanager
-def _importing():
-    if _CONFIG in sys.modules:
-        _check_backend(sys.modules[_CONFIG])
-    finder = _Finder()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * ndim
 
 
 def backend() -> Backend:
@@ -325,10 +266,15 @@ def backend() -> Backend:
         average_pool,
         adaptive_average_pool,
         adaptive_max_pool,
+        batch_normalization,
+        relu,
+        relu6,
     )
     return Backend(
         package="keras",
         needs="Keras 3.13 or newer (pip install keras)",
-        replacements=[Replacement(f"{_NN}.{f.__name__}", f) for f in functions],
-        importing=_importing,
+        replacements=[
+            Replacement(f"keras.src.backend.numpy.nn.{f.__name__}", f) for f in functions
+        ],
+        importing=importing,
     )
