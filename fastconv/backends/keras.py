@@ -10,7 +10,7 @@ there in as much time as fastconv takes for convolutions: `batch_normalization`,
 Traps: arrays are channels last by default; filters are (*kernel, C // groups, OC), those of a
 depthwise convolution (*kernel, C, M), of a transposed one (*kernel, OC, C); "same" padding has the
 odd cell at the end; average pooling never counts padding. Half precision is computed in float32 and
-rounded. JAX turns float64 into float32 unless told otherwise; here float64 stays float64.
+rounded. JAX, and much of Keras, turns float64 into float32; convolution and pooling here do not.
 """
 
 import numpy as np
@@ -165,11 +165,11 @@ def batch_normalization(original, x, mean, variance, axis, offset=None, scale=No
 
 
 def relu(original, x):
-    return fastconv.relu(x) if fast(x) and x.flags.c_contiguous else original(x)
+    return fastconv.relu(x) if _plain_float32(x) else original(x)
 
 
 def relu6(original, x):
-    return fastconv.relu6(x) if fast(x) and x.flags.c_contiguous else original(x)
+    return fastconv.relu6(x) if _plain_float32(x) else original(x)
 
 
 # ---- how ----------------------------------------------------------------------------------------
@@ -236,6 +236,11 @@ def _numbers(*arrays):
     else:
         return *arrays, None
     return *[a.astype(kind) for a in arrays], dtype
+
+
+def _plain_float32(x):
+    """Whether Keras' own conversion would leave dtype and order as they are."""
+    return fast(x) and x.dtype == np.float32 and x.flags.c_contiguous
 
 
 def _layout(x, data_format):
