@@ -61,14 +61,12 @@ def main(argv: Sequence[str]) -> None:
         active.append(args.name)
 
     try:
-        if backend.before_import:
-            activate()
-        else:
+        with backend.importing():
             when_imported(backend.package.partition(".")[0], activate)
-        if module:
-            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
-        else:
-            runpy.run_path(command[0], run_name="__main__")
+            if module:
+                runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(command[0], run_name="__main__")
     except backends.BackendError as error:
         sys.exit(f"fastconv.backends: {error}")
     finally:

@@ -54,8 +54,8 @@ class Backend:
     modules : mapping of str to module
         Put into `sys.modules` under these names before `package` is imported.
     importing : callable
-        Returns a context manager, entered while `package` is imported; a net that needs one is
-        patched before a script imports it, all others right after that.
+        Returns a context manager in which `package` is imported, here or by a script that
+        ``python -m fastconv.backends`` runs.
 
     Examples
     --------
@@ -76,8 +76,3 @@ class Backend:
     replacements: Sequence[Replacement]
     modules: Mapping[str, ModuleType] = field(default_factory=dict)
     importing: Callable[[], AbstractContextManager] = nullcontext
-
-    @property
-    def before_import(self) -> bool:
-        """Whether the net cannot be imported without this backend."""
-        return self.importing is not nullcontext
