@@ -2,3 +2,11 @@
 
 For tests alone: fastconv never changes NumPy or the standard library behind a user's back.
 """
+
+import collections
+import collections.abc
+
+
+def numpy_ml():
+    """numpy-ml 0.1.2 looks for Hashable where it was before Python 3.10."""
+    collections.Hashable = collections.abc.Hashable
