@@ -30,6 +30,11 @@ if len(ISA_FLAGS) > 1:
 
 # FASTCONV_CFLAGS adds flags, for example "-fsanitize=address,undefined -g".
 EXTRA = os.environ.get("FASTCONV_CFLAGS", "").split()
+LINK = ["-pthread", *EXTRA]
+if "-g" not in EXTRA and platform.system() == "Linux":
+    # A tenth of the module is for debuggers and profilers: names, and how to unwind the stack.
+    COMMON += ["-fno-asynchronous-unwind-tables"]
+    LINK += ["-Wl,--strip-all"]
 
 
 class BuildExt(build_ext):
@@ -59,7 +64,7 @@ setup(
             include_dirs=[str(CSRC)],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=["-O2", "-g0", "-fvisibility=hidden", *EXTRA],
-            extra_link_args=["-pthread", *EXTRA],
+            extra_link_args=LINK,
             py_limited_api=True,
         )
     ],

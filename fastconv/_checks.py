@@ -49,7 +49,7 @@ def _check_arrays_slowly(op, arrays):
     for name, array in arrays.items():
         if array is None and name == "b":
             continue
-        _check_is_array(op, name, array, "np.asarray(..., dtype=np.float32)")
+        check_is_array(op, name, array, "np.asarray(..., dtype=np.float32)")
         dtype = array.dtype
         if dtype.kind != "f" or dtype.itemsize not in (4, 8):
             raise TypeError(
@@ -64,7 +64,8 @@ def _check_arrays_slowly(op, arrays):
     return next(iter(dtypes.values()), None)
 
 
-def _check_is_array(op, name, array, conversion):
+def check_is_array(op, name, array, conversion):
+    """Refuse what is no array; `conversion` is the code that makes it one."""
     if not isinstance(array, np.ndarray):
         kind = type(array).__name__
         raise TypeError(f"{op}: {name} must be a NumPy array, got {kind}; convert it: {conversion}")
@@ -103,7 +104,7 @@ def check_out(op, out, shape, dtype, **inputs):
     """Refuse an `out` unless it is a writable array of that shape and dtype, apart from inputs."""
     if out is None:
         return
-    _check_is_array(op, "out", out, "np.empty(shape, dtype)")
+    check_is_array(op, "out", out, "np.empty(shape, dtype)")
     if out.shape != shape:
         raise ValueError(f"{op}: out has shape {out.shape}, but the result has shape {shape}")
     if out.dtype != dtype:
@@ -183,7 +184,7 @@ def check_indices(op, name, indices, dtype, shape, reason):
     """Refuse an index array unless it has that dtype and shape; its values are checked in use."""
     if type(indices) is _ndarray and indices.dtype == dtype and indices.shape == shape:
         return
-    _check_is_array(op, name, indices, f"np.asarray(..., dtype=np.{dtype})")
+    check_is_array(op, name, indices, f"np.asarray(..., dtype=np.{dtype})")
     if indices.dtype != dtype:
         _check_native(op, name, indices.dtype)
         raise TypeError(f"{op}: {name} must have dtype {dtype}, got {indices.dtype}")
@@ -194,7 +195,7 @@ def check_labels(op, scores, y):
     """Refuse class labels unless there is one integer in [0, classes) for each row of scores."""
     if scores.ndim != 2 or scores.shape[1] == 0:
         raise ValueError(f"{op}: scores must be (N, classes), got shape {scores.shape}")
-    _check_is_array(op, "y", y, "np.asarray(..., dtype=np.int64)")
+    check_is_array(op, "y", y, "np.asarray(..., dtype=np.int64)")
     if y.dtype.kind not in "iu":
         raise TypeError(f"{op}: y must hold integer class numbers, got dtype {y.dtype}")
     check_shape(op, "y", y.shape, scores.shape[:1], f"scores of shape {scores.shape}")
@@ -280,7 +281,7 @@ def check_slopes(op, x, w, layout):
 
 def check_mask(op, name, mask, like):
     """Refuse anything but an array of bool of the shape of dy."""
-    _check_is_array(op, name, mask, "np.asarray(..., dtype=bool)")
+    check_is_array(op, name, mask, "np.asarray(..., dtype=bool)")
     if mask.dtype != bool:
         raise TypeError(f"{op}: {name} must have dtype bool, got {mask.dtype}")
     check_shape(op, name, mask.shape, like.shape, f"dy of shape {like.shape}")

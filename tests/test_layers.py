@@ -11,6 +11,7 @@ import pytest
 
 import fastconv.functional as F
 import fastconv.layers
+from fastconv import nets
 from fastconv.layers import (
     AvgPool2d,
     Conv2d,
@@ -568,6 +569,13 @@ def test_subclass_without_methods_says_so():
     ("make", "error", "message"),
     [
         (lambda: Conv2d(0, 4, 3), ValueError, "in_channels"),
+        (lambda: Flatten()(None), TypeError, "Flatten: x must be a NumPy array, got NoneType"),
+        (lambda: ReLU().prepare(3), TypeError, r"x_shape=3, expected a shape: \(1, 3"),
+        (
+            lambda: nets.build("INPUT -> FC(2)", 5),
+            TypeError,
+            r"input_shape=5, expected \(C, H, W\)",
+        ),
         (lambda: Conv2d(4, 2.0, 3), TypeError, "out_channels"),
         (lambda: Conv2d(True, 2, 3), TypeError, "in_channels"),
         (lambda: Conv2d(4, 6, 3, groups=3), ValueError, "groups=3.*4.*6"),

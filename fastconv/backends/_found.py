@@ -31,7 +31,7 @@ def find(package: str) -> str | None:
     try:
         return metadata.version(top)
     except metadata.PackageNotFoundError:
-        return next(iter(spec.submodule_search_locations or ()), spec.origin)
+        return next(iter(spec.submodule_search_locations or ()), spec.origin or "in memory")
 
 
 def when_imported(package: str, callback: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ the branches of a block.
 """
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -60,8 +61,10 @@ class PreparedNet:
 
 def prepare(layer, x_shape=None):
     """Make a `PreparedNet` of any layer."""
-    x_shape = None if x_shape is None else tuple(x_shape)
     if x_shape is not None:
+        if not isinstance(x_shape, Sequence):
+            raise TypeError(f"prepare: x_shape={x_shape!r}, expected a shape: (1, 3, 8, 8)")
+        x_shape = tuple(x_shape)
         layer.output_shape(x_shape)  # refuses what does not fit, in words
     steps = _Compiler(fresh=False, shape=x_shape).compile([("", layer)])
     return PreparedNet(x_shape, steps)

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastconv import _geometry
 from fastconv import functional as F
+from fastconv._checks import check_is_array
 from fastconv.layers.base import Layer, he_normal
 
 
@@ -74,6 +75,7 @@ class Flatten(Layer):
     """
 
     def _forward(self, x):
+        check_is_array("Flatten", "x", x, "np.asarray(...)")
         return x.reshape(self.output_shape(x.shape)), x.shape
 
     def _backward(self, dy, x_shape, need_dx):

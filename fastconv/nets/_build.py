@@ -262,6 +262,8 @@ class _Plan:
                 message = "the shape of the images is missing: INPUT(3x32x32), or input_shape"
                 raise self.error(message, self.input.at)
             shape = written
+        if not isinstance(shape, Sequence):
+            raise TypeError(f"nets.build: input_shape={shape!r}, expected (C, H, W) or (n,)")
         shape = tuple(_geometry._integer("nets.build", "input_shape", n, 1) for n in shape)
         if written not in (None, shape):
             raise self.error(f"INPUT and input_shape={shape} are not the same", self.input.at)
