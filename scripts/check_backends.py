@@ -33,7 +33,21 @@ class Suite:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-SUITES = ()
+SUITES = (
+    # Its plug-ins for coverage and for many processes are not needed.
+    Suite(
+        "autograd",
+        "autograd",
+        ("-o", "addopts=", "-o", "required_plugins=", "tests/test_scipy.py", "-k", "convolve"),
+    ),
+    # Needs torch and scikit-learn; TensorFlow, which only a loss needs, is made up.
+    Suite(
+        "numpy_ml",
+        "numpy-ml",
+        ("-p", "no:warnings", "numpy_ml/tests/test_nn.py", "-k", "onv or Pool or Wave or pad1D"),
+        shim="numpy_ml_tests",
+    ),
+)
 
 
 def outcomes(suite: Suite, backend: bool) -> dict[str, str]:

@@ -9,25 +9,24 @@ def cases() -> list[BackendCase]:
     """Image layers at the sizes of a small net, a WaveNet block, a step of two such layers."""
     image = (8, 32, 32, 16)
     return [
-        *_both("Conv2D 3x3 32 same (8,32,32,16)", _conv2d, image, 16 * 9, 32 * 9, 5),
-        *_both("Deconv2D 4x4 16 stride 2 (8,16,16,32)", _deconv2d, (8, 16, 16, 32), 512, 512, 5),
-        *_both("Pool2D max 2x2 (8,32,32,16)", _max_pool2d, image, 1, 1, 20),
-        *_both("Pool2D average 2x2 (8,32,32,16)", _average_pool2d, image, 4, 1, 20),
-        *_both("Conv1D 2 causal dilated (8,1024,32)", _conv1d, (8, 1024, 32), 64, 64, 2),
+        *_both("Conv2D 3x3 32 same (8,32,32,16)", _conv2d, image, 16 * 9, 32 * 9),
+        *_both("Deconv2D 4x4 16 stride 2 (8,16,16,32)", _deconv2d, (8, 16, 16, 32), 512, 512),
+        *_both("Pool2D max 2x2 (8,32,32,16)", _max_pool2d, image, 1, 1),
+        *_both("Pool2D average 2x2 (8,32,32,16)", _average_pool2d, image, 4, 1),
+        *_both("Conv1D 2 causal dilated (8,1024,32)", _conv1d, (8, 1024, 32), 64, 64),
         BackendCase("conv-pool-conv-pool-dense (16,28,28,1)", "step", _step, 20000, bar=5),
     ]
 
 
-def _both(name, layer, shape, forward_terms, backward_terms, bar):
+def _both(name, layer, shape, forward_terms, backward_terms):
     pixels = shape[0] * int(np.prod(shape[1:-1]))
     return [
-        BackendCase(name, "forward", lambda: _pass(layer, shape, False), forward_terms, bar=bar),
+        BackendCase(name, "forward", lambda: _pass(layer, shape, False), forward_terms),
         BackendCase(
             name,
             "backward",
             lambda: _pass(layer, shape, True),
             max(pixels, backward_terms),
-            bar=bar,
         ),
     ]
 
