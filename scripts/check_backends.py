@@ -86,6 +86,19 @@ SUITES = (
         ),
         environment=(("KERAS_BACKEND", "numpy"),), alone=False,
     ),
+    # Its plug-ins for coverage and for many processes are not needed.
+    Suite(
+        "autograd",
+        "autograd",
+        ("-o", "addopts=", "-o", "required_plugins=", "tests/test_scipy.py", "-k", "convolve"),
+    ),
+    # Needs torch and scikit-learn; TensorFlow, which only a loss needs, is made up.
+    Suite(
+        "numpy_ml",
+        "numpy-ml",
+        ("-p", "no:warnings", "numpy_ml/tests/test_nn.py", "-k", "onv or Pool or Wave or pad1D"),
+        shim="numpy_ml_tests",
+    ),
 )  # fmt: skip
 
 

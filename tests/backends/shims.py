@@ -3,9 +3,12 @@
 For tests alone: fastconv never changes NumPy or the standard library behind a user's back.
 """
 
+import collections
+import collections.abc
 import os
 import sys
 import types
+from unittest.mock import MagicMock
 
 import numpy as np
 
@@ -53,3 +56,14 @@ def dezero_tests():
     dezero()
     chainer()
     sys.path.append(os.path.join(os.environ["FASTCONV_NETS"], "chainer"))
+
+
+def numpy_ml():
+    """numpy-ml 0.1.2 looks for Hashable where it was before Python 3.10."""
+    collections.Hashable = collections.abc.Hashable
+
+
+def numpy_ml_tests():
+    """Its tests import TensorFlow for a loss."""
+    numpy_ml()
+    sys.modules["tensorflow"] = MagicMock(name="tensorflow", __spec__=None)
