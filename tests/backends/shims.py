@@ -3,6 +3,7 @@
 For tests alone: fastconv never changes NumPy or the standard library behind a user's back.
 """
 
+import os
 import sys
 import types
 
