@@ -70,7 +70,6 @@ SUITES = (
         "dezero",
         (
             *(f"tests/test_{name}.py" for name in ("conv2d", "deconv2d", "im2col", "pooling")),
-            *(f"tests/test_{name}.py" for name in ("relu", "linear", "batchnorm")),
             "--deselect=tests/test_conv2d.py::TestConv2d::test_forward4",
         ),
         shim="dezero_tests",
