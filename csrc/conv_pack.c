@@ -173,6 +173,53 @@ static void pack_rows(const fc_conv_job *job, const fc_sum_block *b, const meeti
     job->t->pack_taps(&pack);
 }
 
+/* Whether a tap moves all pixels of a panel alike; worth it where a panel spans short rows. */
+static int is_plane(const fc_conv_job *job, const fc_sum_block *b, const fc_segment *segments,
+                    ptrdiff_t count, ptrdiff_t pitch) {
+    const fc_conv *g = &job->g;
+    return count > 1 && segments[count - 1].n == segments[0].n && pitch <= FC_PLANE_PIXELS &&
+           b->taps > 1 && b->taps <= FC_PLANE_TAPS && g->kernel[0] * g->in[0] * g->out[0] == 1 &&
+           g->out[2] == g->in[2] && g->stride[1] * g->stride[2] == 1 && job->x.stride[4] == 1 &&
+           job->x.stride[3] == g->in[2];
+}
+
+/* Bits of the segment's pixels that a tap finds inside the image. */
+static uint32_t pixels_inside(const fc_conv *g, const fc_segment *s, const ptrdiff_t *tap) {
+    const meeting m = find_meeting(g, s, tap);
+    ptrdiff_t first, last;
+    if (!m.inside)
+        return 0;
+    fc_valid_range(m.at[2], 1, s->length, g->in[2], &first, &last);
+    return (uint32_t)((((uint64_t)1 << last) - ((uint64_t)1 << first)) << s->lane);
+}
+
+static void pack_plane(const fc_conv_job *job, const fc_sum_block *b, ptrdiff_t channel,
+                       const fc_segment *segments, ptrdiff_t count, ptrdiff_t pitch, char *dst) {
+    const fc_conv *g = &job->g;
+    const fc_segment *s = segments;
+    const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, W = g->in[2];
+    fc_pack_plane pack = {
+        .channels = b->channels,
+        .taps = b->taps,
+        .pitch = pitch,
+        .src = fc_at(&job->x, job->t->itemsize, s->n, channel) +
+               (s->out[1] * W + s->out[2]) * itemsize,
+        .src_channel = job->x.stride[1],
+        .dst = dst,
+        .readable_begin = job->x_begin,
+        .readable_end = job->x_end,
+    };
+    for (ptrdiff_t k = 0; k < b->taps; k++) {
+        const ptrdiff_t flat = b->tap + k, KW = g->kernel[2];
+        const ptrdiff_t tap[FC_SPATIAL] = {0, flat / KW, flat % KW};
+        pack.shift[k] =
+            (tap[1] * g->dilation[1] - g->pad[1]) * W + tap[2] * g->dilation[2] - g->pad[2];
+        for (ptrdiff_t i = 0; i < count; i++)
+            pack.inside[k] |= pixels_inside(g, &segments[i], tap);
+    }
+    job->t->pack_plane(&pack);
+}
+
 /* Any strides, channels last for one: tap by tap. */
 static void pack_strided(const fc_conv_job *job, const fc_sum_block *b, const meeting *m,
                          const fc_segment *s, ptrdiff_t pitch, char *dst) {
@@ -211,6 +258,11 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
     const ptrdiff_t itemsize = (ptrdiff_t)job->t->itemsize, *kernel = job->g.kernel;
     const ptrdiff_t pixels = segments[count - 1].lane + segments[count - 1].length;
     const int unit = job->x.stride[4] == 1;
+    const ptrdiff_t channel = group * (job->g.C / job->g.G) + b->channel;
+    if (is_plane(job, b, segments, count, pitch)) {
+        pack_plane(job, b, channel, segments, count, pitch, dst);
+        return;
+    }
     for (ptrdiff_t i = 0, taps; i < b->taps; i += taps) {
         const ptrdiff_t flat = b->tap + i;
         const ptrdiff_t tap[FC_SPATIAL] = {flat / kernel[2] / kernel[1],
@@ -218,7 +270,7 @@ void fc_pack_panel(const fc_conv_job *job, ptrdiff_t group, const fc_sum_block *
         taps = FC_MIN(kernel[2] - tap[2], b->taps - i);
         for (ptrdiff_t s = 0; s < count; s++) {
             meeting m = find_meeting(&job->g, &segments[s], tap);
-            m.channel = group * (job->g.C / job->g.G) + b->channel;
+            m.channel = channel;
             m.taps = taps;
             (unit ? pack_rows : pack_strided)(job, b, &m, &segments[s], pitch,
                                               dst + i * pitch * itemsize);

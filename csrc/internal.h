@@ -72,6 +72,20 @@ typedef struct {
     ptrdiff_t ahead; /* what lies so many elements further is asked for meanwhile, or 0 */
 } fc_pack;
 
+/* Some pixels of planes whose rows follow each other without a gap, for many filter taps:
+ * dst[(c*taps + k)*pitch + i] = element i + shift[k] of channel c, or zero where bit i of inside[k] is
+ * not set. Memory as for fc_pack; nothing behind the last row of dst is written. */
+enum { FC_PLANE_PIXELS = 32, FC_PLANE_TAPS = 25 };
+typedef struct {
+    ptrdiff_t channels, taps, pitch; /* pitch: at most FC_PLANE_PIXELS */
+    const void *src;                 /* where pixel 0 of the first channel is without a shift */
+    ptrdiff_t src_channel;
+    ptrdiff_t shift[FC_PLANE_TAPS];
+    uint32_t inside[FC_PLANE_TAPS];
+    void *dst;
+    const void *readable_begin, *readable_end;
+} fc_pack_plane;
+
 /* Depthwise filters on rows of outputs: see kernels/depthwise.inc. Tap t of output (r, i) is
  * src[t][r*src_row + i]; up to a vector behind a row's end may be read. square: 3 or 5 where the taps
  * are a dense filter of that size, rows src_row apart as the outputs' are; any other value: as the

@@ -313,6 +313,52 @@ void check_pack_taps(const fc_kernels *t) {
                         }
 }
 
+/* Planes of 5x4 pixels, taps of a 3x3 filter, from some pixel on. */
+static void check_plane(const fc_kernels *t, ptrdiff_t first, ptrdiff_t length, ptrdiff_t pitch,
+                        ptrdiff_t taps, ptrdiff_t margin) {
+    enum { W = 4, PIXELS = 20, CHANNELS = 3 };
+    const ptrdiff_t count = CHANNELS * PIXELS + 2 * margin, rows = CHANNELS * taps;
+    void *src = take_random(t, count), *dst = take_elements(t, rows * pitch);
+    fc_pack_plane p = {.channels = CHANNELS,
+                       .taps = taps,
+                       .pitch = pitch,
+                       .src = at(t, src, margin + first),
+                       .src_channel = PIXELS,
+                       .dst = dst,
+                       .readable_begin = src,
+                       .readable_end = at(t, src, count)};
+    for (ptrdiff_t k = 0; k < taps; k++) {
+        p.shift[k] = (k / 3 - 1) * W + k % 3 - 1;
+        for (ptrdiff_t i = 0; i < length; i++) {
+            const ptrdiff_t row = (first + i) / W + k / 3 - 1, column = (first + i) % W + k % 3 - 1;
+            if (row >= 0 && row < PIXELS / W && column >= 0 && column < W)
+                p.inside[k] |= (uint32_t)1 << i;
+        }
+    }
+    t->pack_plane(&p);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t i = 0; i < pitch; i++) {
+            const ptrdiff_t k = r % taps,
+                            from = margin + r / taps * PIXELS + first + i + p.shift[k];
+            const double expected = p.inside[k] >> i & 1 ? get(t, src, from) : 0;
+            expect(same(get(t, dst, r * pitch + i), expected),
+                   "pack_plane: pixels %td+%td, pitch %td, taps %td, margin %td: %g at [%td][%td]",
+                   first, length, pitch, taps, margin, get(t, dst, r * pitch + i), r, i);
+        }
+    release();
+}
+
+void check_pack_plane(const fc_kernels *t) {
+    const ptrdiff_t lengths[] = {1, 5, 7, 13, 20};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (ptrdiff_t first = 0; first + lengths[i] <= 20; first += 3)
+            for (ptrdiff_t taps = 1; taps <= 9; taps += 4)
+                for (ptrdiff_t margin = 0; margin <= 40; margin += 20) {
+                    check_plane(t, first, lengths[i], lengths[i], taps, margin);
+                    check_plane(t, first, lengths[i], FC_PLANE_PIXELS, taps, margin);
+                }
+}
+
 /* ---- sum_rows ------------------------------------------------------------------------------ */
 
 static void check_row_sums(const fc_kernels *t, ptrdiff_t rows, ptrdiff_t cols, strides s) {

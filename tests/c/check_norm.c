@@ -69,20 +69,22 @@ static void expect_sums(const fc_kernels *t, fc_norm_block *b) {
         b->sums[c] = b->products[c] = 1;
     t->norm_sums(b);
     for (ptrdiff_t c = 0; c < channels; c++) {
-        double sum = 1, product = 1, size = 1, terms = 1;
+        double size = 1, terms = 1;
+        long double sum = 1, product = 1; /* more exact than what is checked */
         for (ptrdiff_t r = 0; r < b->rows; r++)
             for (ptrdiff_t i = b->per_column ? c : 0; i < (b->per_column ? c + 1 : b->cols); i++) {
                 const double z = get(t, b->x, r * b->row + i) - get(t, b->shift, c);
                 const double g = b->dy ? get(t, b->dy, r * b->row + i) : z;
                 sum += g;
-                product += g * z;
+                product += (long double)g * z;
                 size += (1 + fabs(g)) * (1 + fabs(z));
                 terms++;
             }
         const double limit = epsilon(t) * size * FC_MIN(terms + 4, 40);
-        expect(fabs(b->sums[c] - sum) <= limit && fabs(b->products[c] - product) <= limit,
+        expect(fabsl(b->sums[c] - sum) <= limit && fabsl(b->products[c] - product) <= limit,
                "norm_sums %td x %td, per_column %d, dy %d: %g and %g instead of %g and %g", b->rows,
-               b->cols, b->per_column, b->dy != NULL, b->sums[c], b->products[c], sum, product);
+               b->cols, b->per_column, b->dy != NULL, b->sums[c], b->products[c], (double)sum,
+               (double)product);
     }
 }
 
