@@ -299,6 +299,9 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
     packed_block p = {.group = task / job->blocks};
     p.k = fc_sum_block_at(&job->g, &job->image.plan, task % job->blocks);
     fc_segment *segments = (fc_segment *)(job->slots + (size_t)slot * job->slot_bytes);
+    /* Shifted: all rows of some channels at a time, as many streams as the processor can foresee. */
+    const ptrdiff_t most = job->shifted ? FC_PACK_CHANNELS : p.k.channels;
+    const ptrdiff_t pitch = job->image.plan.image_pitch;
     char *cols = (char *)segments + job->segment_bytes;
     p.cols = cols;
     for (p.first = 0; p.first < job->band_pixels; p.first += p.count) {
@@ -310,10 +313,13 @@ static void multiply_task(void *context, ptrdiff_t task, int slot) {
         }
         const ptrdiff_t used = job->shifted ? find_rows(job, pixel, p.count, segments)
                                             : fc_find_segments(&job->g, pixel, p.count, segments);
-        const fc_sum_block plain = {
-            .channel = p.k.channel, .channels = p.k.channels, .taps = job->g.stride[2]};
-        fc_pack_panel(&job->image, job->first_group + p.group, job->shifted ? &plain : &p.k,
-                      segments, used, job->image.plan.image_pitch, cols);
+        fc_sum_block some = {.tap = p.k.tap, .taps = job->shifted ? job->g.stride[2] : p.k.taps};
+        for (ptrdiff_t c = 0; c < p.k.channels; c += most) {
+            some.channel = p.k.channel + c;
+            some.channels = FC_MIN(most, p.k.channels - c);
+            fc_pack_panel(&job->image, job->first_group + p.group, &some, segments, used, pitch,
+                          cols + c * some.taps * pitch * job->itemsize);
+        }
         (job->shifted ? multiply_shifted : multiply_cols)(job, &p);
     }
     if (job->store_at_once && !job->sums_in_dw &&
