@@ -40,6 +40,8 @@ def multiply_transposed(dy, x):
     """dy^T x for dy (N, OUT), x (N, IN)."""
     (N, OUT), IN = dy.shape, x.shape[1]
     if _use_own(N, IN, OUT):
-        dw = _core.conv_weight_grad(_shape(N, IN, OUT), dy[:, :, None], x[:, :, None])
+        # As the forward product of the transposes, which takes any strides: the pixels' sum of a
+        # weight gradient would be cut and packed for images, which these are not.
+        dw = _core.conv_forward(_shape(OUT, N, IN), dy.T[:, :, None], x.T[:, :, None], None)
         return dw.reshape(OUT, IN)
     return np.matmul(dy.T, x)
