@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
+from fastconv.backends._arrays import fast
 from fastconv.backends._backend import Backend, BackendError, Replacement
 from fastconv.backends._found import find
 from fastconv.backends._replace import Replaced
@@ -24,6 +25,7 @@ __all__ = [
     "Replacement",
     "Status",
     "available",
+    "fast",
     "install",
     "status",
     "uninstall",

@@ -37,6 +37,7 @@ def backend() -> Backend:
         "functions_conv.AveragePooling.backward": average_pool_backward,
         "functions_conv.im2col_array": im2col,
         "functions_conv.col2im_array": col2im,
+        "functions.ReLU.forward": relu,
         "functions.ReLU.backward": relu_backward,
     }
     return Backend(
@@ -99,15 +100,21 @@ def weight_grad(original, self, x, gy):
 def max_pool(original, self, x):
     if not (fast(x) and _in_image(x, self.kernel_size, self.stride, self.pad)):
         return original(self, x)
-    y, self.indexes = functional.max_pool_window(
-        _padded(x, self), self.kernel_size, stride=self.stride
-    )
+    window = {"kernel_size": self.kernel_size, "stride": self.stride}
+    x = _padded(x, self)
+    if not _channels_last(x):
+        y, self.indexes = functional.max_pool_window(x, **window)
+        return y
+    # What is small, the result, changes its order, not the image.
+    results = functional.max_pool_window(x.transpose(_LAST), **window, layout="NHWC")
+    y, self.indexes = (np.ascontiguousarray(a.transpose(_FIRST)) for a in results)
     return y
 
 
 def max_pool_grad(original, self, gy):
-    if not fast(gy, np.empty(0, self.dtype)):
+    if not (fast(gy) and fast(np.empty(0, self.dtype))):
         return original(self, gy)
+    gy = gy.astype(self.dtype, copy=False)  # a loss in float64 is usual
     N, C, H, W = self.input_shape
     (PH, PW), (KH, KW) = _pair(self.pad), _pair(self.kernel_size)
     indexes = self.indexes.astype(np.uint8 if KH * KW < 256 else np.int32, copy=False)
@@ -175,6 +182,12 @@ def col2im(original, col, img_shape, kernel_size, stride, pad, to_matrix=True):
     return functional.col2im(col, img_shape, kernel_size, stride=stride, padding=pad)
 
 
+def relu(original, self, x):
+    if not (fast(x) and x.ndim == 4 and _channels_last(x)):
+        return original(self, x)  # NumPy's maximum, which is as fast on what lies in one order
+    return functional.relu(x.transpose(_LAST)).transpose(_FIRST)
+
+
 def relu_backward(original, self, gy):
     x = self.inputs[0]
     if _wants_graph() or not fast(gy.data, x.data) or gy.shape != x.shape or not x.size:
@@ -183,7 +196,8 @@ def relu_backward(original, self, gy):
     if x.ndim != 4 or x.flags.c_contiguous or not dy.flags.c_contiguous:
         return original(self, gy)
     # What a convolution gave, with a gradient in C order: NumPy crawls through the two at once.
-    return type(gy)(functional.relu_backward(dy, functional.max_pool2d(x, 1)))
+    x = functional.im2col(x, 1).reshape(x.shape)  # in C order, by all threads
+    return type(gy)(functional.relu_backward(dy, x))
 
 
 def _wants_graph() -> bool:
@@ -222,6 +236,11 @@ def _promoted(*arrays) -> list:
 def _takes(b, channels) -> bool:
     """Whether a bias is one number for each channel; others are broadcast by the original."""
     return b is None or (fast(b) and b.shape == (channels,))
+
+
+def _channels_last(x) -> bool:
+    """Whether this is what a convolution gives: NCHW, with channels last in memory."""
+    return not x.flags.c_contiguous and x.transpose(_LAST).flags.c_contiguous
 
 
 def _padded(x, pool):
