@@ -27,7 +27,7 @@ def bench(*args, **options):
 # ---- mistakes -----------------------------------------------------------------------------------
 
 MISTAKES = {
-    "nothing": ([], "info, bench, summary, profile, demo"),
+    "nothing": ([], "info, bench, summary, profile, backends, demo"),
     "unknown command": (["frobnicate"], "frobnicate"),
     "unknown option": (["info", "--frob"], "--frob"),
     "unknown option of bench": (["bench", "--frob"], "--frob"),

@@ -18,7 +18,12 @@ MODULES = ["fastconv"] + [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:  # a backend's module that wants its net
+        if error.name not in fastconv.backends.NAMES:
+            raise
+        pytest.skip(f"{error.name} is not here")
     result = doctest.testmod(module, extraglobs={"np": np}, optionflags=doctest.FAIL_FAST)
     assert result.failed == 0
 
