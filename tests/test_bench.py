@@ -347,6 +347,7 @@ def test_wrong_results_are_not_timed(monkeypatch, capsys):
     assert "WRONG" in row(result)
 
     args = argparse.Namespace(
+        backend=None,
         filter="notes/demo", op="forward", dtype="float64", batch=1, threads=1, quick=True,
         list=False, json=None, plot=None, check_auto=False, scaling=False, error=pytest.fail,
     )  # fmt: skip
@@ -516,6 +517,7 @@ def test_check_auto_tells_a_wrong_choice(monkeypatch, capsys):
         check_auto, "compare", lambda calls, **_: {n: Timing(slow[n], 0, 7, 1) for n in calls}
     )
     args = argparse.Namespace(
+        backend=None,
         filter="vgg16/1_1", op="forward", dtype="float32", batch=1, threads=1, json=None,
         error=pytest.fail,
     )  # fmt: skip

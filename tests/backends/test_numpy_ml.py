@@ -135,6 +135,7 @@ def test_pool2d_layer(shape, kernel, stride, pad, mode, dtype, order, ties):
     X = random(shape, dtype, order)
     if ties:
         X = np.round(X)
+
     # Zeros where the original clips its windows: there a gradient goes to several cells, or fails.
     def pool():
         return layers.Pool2D(kernel, stride, pad, mode)
