@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The thread pool. Workers start at the first parallel call, watch for work for SPIN_NS after a
- * job and then sleep, so an idle pool uses no processor time.
+ * The thread pool. Workers start at the first parallel call, watch for work for IDLE_SPIN_NS after the
+ * end of a job and then sleep, so an idle pool uses no processor time.
  *
  * One job at a time. The caller publishes it, works on it itself at once, and waits at the end only
  * for the workers that joined: a worker that wakes late finds the job closed. Each thread has a run
@@ -22,7 +22,10 @@
 
 #include "internal.h"
 
-#define SPIN_NS 30000 /* a futex wake-up costs 5-50 us on virtual machines */
+/* A futex wake-up costs 5-50 us on virtual machines. Between two calls whose arrays fill the second-level
+ * cache pass some 40 us: the interpreter has to be fetched again. */
+#define IDLE_SPIN_NS 50000  /* for the next job */
+#define JOB_SPIN_NS 1000000 /* for the others at work on this job, who delay nobody else by it */
 #define MAX_THREADS 256
 #define CACHE_LINE 64
 
@@ -54,8 +57,9 @@ static struct {
     atomic_int working; /* workers inside the job */
     job *open;          /* NULL when there is nothing to join */
     caller from;        /* who opened the last job */
-    /* Counts jobs. Spinning workers watch it, away from what the caller writes meanwhile. */
-    _Alignas(CACHE_LINE) atomic_uint epoch;
+    /* Counts jobs: 2n - 1 while the n-th is open, 2n when it is closed. Spinning workers watch it, away
+     * from what the caller writes meanwhile. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t epoch;
 } pool = {.busy = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .wake = PTHREAD_COND_INITIALIZER,
@@ -77,17 +81,24 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Spins until the counter differs from `seen` or SPIN_NS have passed; tells whether it differs. */
-static int spin_while_equal(atomic_uint *counter, unsigned seen) {
-    const int64_t end = now_ns() + SPIN_NS;
+static void spin_while_epoch_is(uint64_t epoch, int64_t ns) {
+    const int64_t end = now_ns() + ns;
     do {
         for (int i = 0; i < 64; i++) {
-            if (atomic_load_explicit(counter, memory_order_acquire) != seen)
-                return 1;
+            if (atomic_load_explicit(&pool.epoch, memory_order_acquire) != epoch)
+                return;
             relax();
         }
     } while (now_ns() < end);
-    return 0;
+}
+
+/* Until job n + 1 is open, or some time has passed. The clock for idle workers starts when job n ends: one
+ * that has run out of tasks before its caller would else be asleep when the caller's next job comes,
+ * join it late, and run out of step with its caller from then on. */
+static void watch_for_job_after(uint64_t n) {
+    if (n > 0)
+        spin_while_epoch_is(2 * n - 1, JOB_SPIN_NS);
+    spin_while_epoch_is(2 * n, IDLE_SPIN_NS);
 }
 
 /* Takes neighbouring tasks together, more at first and single ones at the end: a line that another
@@ -146,13 +157,13 @@ static void forget_thread(void) {
 
 static void *worker(void *number) {
     const int slot = (int)(intptr_t)number; /* the caller has 0 */
-    unsigned seen = 0;
+    uint64_t seen = 0;                      /* jobs */
     for (;;) {
-        spin_while_equal(&pool.epoch, seen);
+        watch_for_job_after(seen);
         pthread_mutex_lock(&pool.lock);
-        while (atomic_load(&pool.epoch) == seen)
+        while ((atomic_load(&pool.epoch) + 1) / 2 == seen)
             pthread_cond_wait(&pool.wake, &pool.lock);
-        seen = atomic_load(&pool.epoch);
+        seen = (atomic_load(&pool.epoch) + 1) / 2;
         job *j = pool.open;
         const caller from = pool.from;
         if (slot > pool.seats)
@@ -218,8 +229,9 @@ static void open_job(job *j, int workers) {
 static void close_job(void) {
     pthread_mutex_lock(&pool.lock);
     pool.open = NULL;
+    atomic_fetch_add(&pool.epoch, 1);
     pthread_mutex_unlock(&pool.lock);
-    const int64_t end = now_ns() + SPIN_NS;
+    const int64_t end = now_ns() + JOB_SPIN_NS;
     while (atomic_load_explicit(&pool.working, memory_order_acquire) > 0 && now_ns() < end)
         relax();
     pthread_mutex_lock(&pool.lock);
