@@ -37,7 +37,7 @@ typedef struct {
 static scratch carve_scratch(const fc_wino_job *job, int slot) {
     const fc_wino_plan *plan = &job->plan;
     scratch s;
-    char *memory = job->slots + (size_t)slot * plan->slot_bytes;
+    char *memory = job->slots + (size_t)slot * fc_slot_step(plan->slot_bytes);
     s.stamp = (ptrdiff_t *)memory;
     memory += FC_WINO_STAMP_BYTES;
     s.patch = s.packed = memory; /* used in different steps */
@@ -88,10 +88,21 @@ static void transform_weights(fc_wino_job *job) {
 
 /* ---- image --------------------------------------------------------------------------------- */
 
+/* Elements from one strip's first pixel to that of strip `next` of the band in an array; 0 where there is
+ * none, or nothing to ask for. */
+static ptrdiff_t distance(const fc_wino_job *job, const fc_array *a, const fc_wino_band *band,
+                          const wino_strip *from, ptrdiff_t next) {
+    if (!job->asks_ahead || next >= band->strips)
+        return 0;
+    const wino_strip to = strip_at(job, band->first + next);
+    return (to.n - from->n) * a->stride[0] + (to.row - from->row) * job->plan.m * a->stride[3] +
+           (to.col - from->col) * job->plan.m * a->stride[4];
+}
+
 /* The image under `count` strips, one below the other, padding included: dst[row][column][channel], up
- * to nr channels from `channel` on, zeros behind them. */
+ * to nr channels from `channel` on, zeros behind them. The next patch is `ahead` elements on. */
 static void turn_patch(const fc_wino_job *job, const wino_strip *s, ptrdiff_t count,
-                       ptrdiff_t channel, char *dst) {
+                       ptrdiff_t channel, ptrdiff_t ahead, char *dst) {
     const fc_conv *g = &job->g;
     const ptrdiff_t m = job->plan.m, width = job->t->nr, channels = g->C / g->G;
     const ptrdiff_t cols = m * s->cols + EDGE - m, rows = m * count + EDGE - m;
@@ -119,7 +130,8 @@ static void turn_patch(const fc_wino_job *job, const wino_strip *s, ptrdiff_t co
             .src_col = stride[4],
             .dst = dst + (size_t)first * col_bytes,
             .dst_row = 1,
-            .dst_col = width};
+            .dst_col = width,
+            .src_ahead = ahead};
         job->t->copy_2d(&copy);
     }
 }
@@ -140,7 +152,8 @@ static void transform_channels(const fc_wino_job *job, const fc_wino_band *band,
         input.cols = s.cols;
         input.src_row = (plan->m * s.cols + EDGE - plan->m) * width;
         input.rows = FC_MIN(FC_MIN(band->strips - i, plan->tile_rows - s.row), plan->patch_strips);
-        turn_patch(job, &s, input.rows, channel, patch);
+        turn_patch(job, &s, input.rows, channel, distance(job, &job->x, band, &s, i + input.rows),
+                   patch);
         input.dst =
             band->v + (i * plan->strip_cols * plan->v_pitch + channel) * fc_wino_itemsize(job);
         job->t->wino_input(&input);
@@ -174,7 +187,7 @@ static void pass_gate(const fc_wino_job *job, const fc_copy *stored) {
 
 /* Outputs of a strip, [row][column][channel] and without gaps, to where they belong. */
 static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t channel,
-                        ptrdiff_t channels, const char *src) {
+                        ptrdiff_t channels, ptrdiff_t ahead, const char *src) {
     const ptrdiff_t m = job->plan.m, *out = job->g.out, *stride = job->y.stride;
     const ptrdiff_t rows = FC_MIN(m, out[1] - s->row * m);
     const ptrdiff_t cols = FC_MIN(m * s->cols, out[2] - s->col * m);
@@ -189,7 +202,8 @@ static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t c
                                      ((s->row * m + row) * stride[3] + s->col * m * stride[4]) *
                                          fc_wino_itemsize(job),
                               .dst_row = stride[1],
-                              .dst_col = stride[4]};
+                              .dst_col = stride[4],
+                              .dst_ahead = ahead};
         job->t->copy_2d(&copy);
         if (job->gate)
             pass_gate(job, &copy);
@@ -198,7 +212,7 @@ static void store_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t c
 
 /* One strip's M of a panel's channels to outputs. `row` has a panel's bias, then room for the outputs. */
 static void transform_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff_t channel,
-                            ptrdiff_t channels, const char *m, char *row) {
+                            ptrdiff_t channels, ptrdiff_t ahead, const char *m, char *row) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t itemsize = fc_wino_itemsize(job), panel = plan->oc_panel;
     const ptrdiff_t cols = FC_MIN(plan->m * s->cols, job->g.out[2] - s->col * plan->m);
@@ -217,7 +231,7 @@ static void transform_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff
         output.dst = outputs + col * plan->m * panel * itemsize;
         job->t->wino_output(&output);
     }
-    store_strip(job, s, channel, channels, outputs);
+    store_strip(job, s, channel, channels, ahead, outputs);
 }
 
 static void transform_outputs(const fc_wino_job *job, const fc_wino_band *band, ptrdiff_t oc_first,
@@ -234,6 +248,7 @@ static void transform_outputs(const fc_wino_job *job, const fc_wino_band *band, 
         for (ptrdiff_t i = 0; i < band->strips; i++) {
             const wino_strip strip = strip_at(job, band->first + i);
             transform_strip(job, &strip, channel, channels,
+                            distance(job, &job->y, band, &strip, i + 1),
                             m + i * plan->strip_cols * plan->oc_block * itemsize, s->row);
         }
     }
@@ -334,14 +349,15 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
     const fc_status status = fc_plan_winograd(g, dtype, w->packed != NULL, &job.plan);
     if (status)
         return status;
+    job.asks_ahead = fc_images_exceed_caches(g, job.t->itemsize, job.plan.threads);
     job.pack = (fc_conv_job){.g = *g, .w = w->plain, .w_group = w->group, .t = job.t};
     job.pack.plan = (fc_conv_plan){.swapped = 1, .oc_panel = job.plan.oc_panel};
     char *memory = fc_workspace_acquire(job.plan.workspace_bytes);
     if (!memory)
         return FC_NO_MEMORY;
-    job.u = memory;
-    char *v = memory + job.plan.u_bytes;
-    job.slots = v + job.plan.v_bytes;
+    job.slots = memory;
+    job.u = memory + (size_t)job.plan.threads * fc_slot_step(job.plan.slot_bytes);
+    char *v = job.u + job.plan.u_bytes;
     for (int slot = 0; slot < job.plan.threads; slot++)
         *carve_scratch(&job, slot).stamp = -1;
     for (job.group = 0; job.group < g->G; job.group++)
@@ -369,7 +385,7 @@ fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w
         return status;
     job.pack = (fc_conv_job){.g = *g, .w = w->plain, .w_group = w->group, .t = job.t};
     job.pack.plan = (fc_conv_plan){.swapped = 1, .oc_panel = job.plan.oc_panel};
-    job.slots = fc_workspace_acquire((size_t)job.plan.threads * job.plan.slot_bytes);
+    job.slots = fc_workspace_acquire((size_t)job.plan.threads * fc_slot_step(job.plan.slot_bytes));
     if (!job.slots)
         return FC_NO_MEMORY;
     for (job.group = 0; job.group < g->G; job.group++) {

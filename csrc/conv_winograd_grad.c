@@ -43,8 +43,13 @@ typedef struct {
     char *memory, *acc, *slots;
     /* at work: */
     ptrdiff_t group, first_oc, ocs; /* oc inside the group */
+    int asks_ahead;                 /* for x and dy */
     band shared;
 } grad_job;
+
+static char *slot_memory(const grad_job *job, int slot) {
+    return job->slots + (size_t)slot * fc_slot_step(job->plan.slot_bytes);
+}
 
 /* ---- strips -------------------------------------------------------------------------------- */
 
@@ -85,6 +90,7 @@ typedef struct {
     const ptrdiff_t *size;
     ptrdiff_t n, channel, channels;
     ptrdiff_t ih, iw, rows, cols;
+    ptrdiff_t ahead; /* elements to the patch that comes next */
 } patch;
 
 static void pack_patch(const grad_job *job, const patch *p, char *dst) {
@@ -111,7 +117,8 @@ static void pack_patch(const grad_job *job, const patch *p, char *dst) {
                               .src_col = stride[4],
                               .dst = dst + (size_t)first * column_bytes,
                               .dst_row = 1,
-                              .dst_col = width};
+                              .dst_col = width,
+                              .src_ahead = p->ahead};
         job->t->copy_2d(&copy);
     }
 }
@@ -141,6 +148,12 @@ static void transform(const grad_job *job, const band *b, ptrdiff_t index, ptrdi
         p.size = job->g.out;
         p.channel = job->group * job->ocg + job->first_oc + c;
         p.channels = FC_MIN(nr, job->ocs - c);
+    }
+    if (job->asks_ahead && index + 1 < b->first + b->strips) {
+        const strip next = strip_at(plan, index + 1);
+        const ptrdiff_t *stride = p.image->stride;
+        p.ahead = (next.n - s.n) * stride[0] + (next.row - s.row) * plan->m * stride[3] +
+                  (next.col - s.col) * plan->m * stride[4];
     }
     pack_patch(job, &p, scratch);
     const fc_wino_patch tiles = {.m = plan->m,
@@ -280,7 +293,7 @@ static void transform_task(void *context, ptrdiff_t task, int slot) {
     const grad_job *job = context;
     const ptrdiff_t panels = panels_of(job);
     transform(job, &job->shared, job->shared.first + task / panels, task % panels,
-              job->slots + (size_t)slot * job->plan.slot_bytes);
+              slot_memory(job, slot));
 }
 
 static void product_task(void *context, ptrdiff_t task, int slot) {
@@ -290,7 +303,7 @@ static void product_task(void *context, ptrdiff_t task, int slot) {
     const int only = plan->bands == 1,
               last = job->shared.first + job->shared.strips == plan->strips;
     const ptrdiff_t pitch = only ? plan->c_block : plan->acc_pitch;
-    char *m = job->slots + (size_t)slot * plan->slot_bytes;
+    char *m = slot_memory(job, slot);
     for (ptrdiff_t p = 0; p < POSITIONS; p++)
         multiply(job, &job->shared, &channels, p, 0, m);
     for (ptrdiff_t oc = channels.oc; oc < channels.oc_last; oc++) {
@@ -307,8 +320,6 @@ static void run_shared(grad_job *job) {
     const fc_wino_grad_plan *plan = &job->plan;
     const ptrdiff_t blocks =
         fc_ceil_div(job->cg, plan->c_block) * fc_ceil_div(job->ocs, plan->oc_block);
-    job->shared.v = job->memory;
-    job->shared.w = job->memory + plan->v_bytes;
     for (ptrdiff_t first = 0; first < plan->strips; first += plan->band_strips) {
         set_band(job, &job->shared, first, FC_MIN(first + plan->band_strips, plan->strips));
         fc_parallel_for(plan->threads, job->shared.strips * panels_of(job), transform_task, job);
@@ -319,8 +330,7 @@ static void run_shared(grad_job *job) {
 /* ---- threads have bands of their own ------------------------------------------------------- */
 
 static char *split_memory(const grad_job *job, ptrdiff_t split) {
-    const fc_wino_grad_plan *plan = &job->plan;
-    return job->memory + (size_t)split * (plan->v_bytes + plan->w_bytes + plan->m_bytes);
+    return job->memory + (size_t)split * job->plan.split_bytes;
 }
 
 static char *split_m(const grad_job *job, ptrdiff_t split) {
@@ -338,7 +348,7 @@ static void split_task(void *context, ptrdiff_t split, int slot) {
         set_band(job, &b, first, FC_MIN(first + plan->band_strips, end));
         for (ptrdiff_t i = 0; i < b.strips * panels_of(job); i++)
             transform(job, &b, first + i / panels_of(job), i % panels_of(job),
-                      job->slots + (size_t)slot * plan->slot_bytes);
+                      slot_memory(job, slot));
         for (ptrdiff_t p = 0; p < POSITIONS; p++)
             multiply(job, &b, &channels, p, first > begin, split_m(job, split));
     }
@@ -347,7 +357,7 @@ static void split_task(void *context, ptrdiff_t split, int slot) {
 static void sum_task(void *context, ptrdiff_t oc, int slot) {
     const grad_job *job = context;
     const block channels = block_at(job, 0);
-    char *taps = job->slots + (size_t)slot * job->plan.slot_bytes;
+    char *taps = slot_memory(job, slot);
     for (ptrdiff_t split = 0; split < job->plan.splits; split++)
         transform_taps(job, &channels, oc, split_m(job, split), split > 0, taps, job->plan.c_block);
     store_taps(job, &channels, oc, taps, job->plan.c_block);
@@ -362,6 +372,7 @@ fc_status fc_winograd_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_arr
     if (status)
         return status;
     job.itemsize = (ptrdiff_t)job.t->itemsize;
+    job.asks_ahead = fc_images_exceed_caches(g, job.t->itemsize, job.plan.threads);
     job.cg = g->C / g->G;
     job.ocg = g->OC / g->G;
     fc_tidy_width(&job.x, g->in);
@@ -369,9 +380,10 @@ fc_status fc_winograd_weight_grad(const fc_conv *g, fc_dtype dtype, const fc_arr
     job.memory = fc_workspace_acquire(job.plan.workspace_bytes);
     if (!job.memory)
         return FC_NO_MEMORY;
-    job.acc = job.memory + job.plan.v_bytes + job.plan.w_bytes;
-    job.slots =
-        job.plan.splits ? split_memory(&job, job.plan.splits) : job.acc + job.plan.acc_bytes;
+    job.slots = job.plan.splits ? split_memory(&job, job.plan.splits) : job.memory;
+    job.shared.v = slot_memory(&job, job.plan.threads);
+    job.shared.w = job.shared.v + job.plan.v_bytes;
+    job.acc = job.shared.w + job.plan.w_bytes;
     for (job.group = 0; job.group < g->G; job.group++)
         for (job.first_oc = 0; job.first_oc < job.ocg; job.first_oc += job.plan.oc_chunk) {
             job.ocs = FC_MIN(job.plan.oc_chunk, job.ocg - job.first_oc);

@@ -46,7 +46,8 @@ typedef struct {
 } fc_tile;
 
 /* dst[r*dst_row + c*dst_col] = src[r*src_row + c*src_col]. Whole vectors are cheaper than tails:
- * source elements before readable_end, if it is set, may be read though they are not copied. */
+ * source elements before readable_end, if it is set, may be read though they are not copied. A transpose
+ * asks for what lies src_ahead elements behind what it reads, and dst_ahead behind what it writes. */
 typedef struct {
     ptrdiff_t rows, cols;
     const void *src;
@@ -54,6 +55,7 @@ typedef struct {
     void *dst;
     ptrdiff_t dst_row, dst_col;
     const void *readable_end;
+    ptrdiff_t src_ahead, dst_ahead;
 } fc_copy;
 
 /* A run of windows along image rows, for `taps` neighbouring filter taps and some channels:
@@ -422,6 +424,11 @@ void fc_workspace_release(void *memory);
 static inline size_t fc_align(size_t bytes) {
     return (bytes + 63) & ~(size_t)63;
 }
+
+/* Bytes from one thread's part of a block of scratch memory to the next one's, which lie at its beginning.
+ * Large parts start at a huge page, so that a thread finds its part at the same address, and in its own
+ * caches, in calls with other plans, too. */
+size_t fc_slot_step(size_t bytes);
 
 /* At least so many elements, an odd number of cache lines: what lies that far apart, position after
  * position of a transform, falls into different sets of the caches. */

@@ -20,6 +20,7 @@ enum { SLOTS = 64 };
  * leave sets of that cache unused. Results, which may live long, start at a huge page where they fill
  * some. Sanitizers shall see the exact end of a block. */
 #define HUGE_PAGE ((size_t)2 << 20)
+#define SLOT_STEP (2 * HUGE_PAGE) /* what a thread takes is mostly 1 to 4 MB */
 #if defined MADV_HUGEPAGE && !defined __SANITIZE_ADDRESS__
 #define SCRATCH_HUGE_FROM (HUGE_PAGE / 4)
 #define RESULT_HUGE_FROM (2 * HUGE_PAGE)
@@ -31,7 +32,7 @@ enum { SLOTS = 64 };
 /* In front of each block, one cache line: what the allocation is. */
 typedef struct {
     size_t bytes;
-    int huge; /* starts at a huge page */
+    int scratch; /* not for results: what a call wrote there is in the caches for the next one */
 } header;
 #define HEADER_BYTES 64
 
@@ -60,20 +61,22 @@ static header *remove_kept(int i) {
     return block;
 }
 
-/* The smallest that will do, of several the one given back last: it may still be in the caches. */
-static header *take_kept(size_t bytes, size_t most, int huge) {
+/* For results the smallest that will do; of several, and for scratch memory whatever its size, the one given
+ * back last: it may still be in the caches. */
+static header *take_kept(size_t bytes, size_t most, int scratch) {
     int best = -1;
     pthread_mutex_lock(&lock);
     for (int i = 0; i < SLOTS && kept[i]; i++)
-        if (kept[i]->bytes >= bytes && kept[i]->bytes <= most && kept[i]->huge >= huge &&
-            (best < 0 || kept[i]->bytes <= kept[best]->bytes))
+        if (kept[i]->bytes >= bytes && kept[i]->bytes <= most && kept[i]->scratch == scratch &&
+            (best < 0 || scratch || kept[i]->bytes <= kept[best]->bytes))
             best = i;
     header *block = best < 0 ? NULL : remove_kept(best);
     pthread_mutex_unlock(&lock);
     return block;
 }
 
-static header *try_block(size_t bytes, int huge) {
+static header *try_block(size_t bytes, int scratch) {
+    const int huge = bytes >= (scratch ? SCRATCH_HUGE_FROM : RESULT_HUGE_FROM);
     void *memory;
     if (bytes > (size_t)PTRDIFF_MAX - 2 * HUGE_PAGE ||
         posix_memalign(&memory, huge ? HUGE_PAGE : HEADER_BYTES, bytes + HEADER_BYTES))
@@ -84,17 +87,17 @@ static header *try_block(size_t bytes, int huge) {
 #endif
     header *block = memory;
     block->bytes = bytes;
-    block->huge = huge;
+    block->scratch = scratch;
     return block;
 }
 
 /* What is kept goes first, before a call fails. */
-static header *new_block(size_t bytes, int huge) {
-    header *block = try_block(bytes, huge);
+static header *new_block(size_t bytes, int scratch) {
+    header *block = try_block(bytes, scratch);
     if (block)
         return block;
     fc_release_memory();
-    return try_block(bytes, huge);
+    return try_block(bytes, scratch);
 }
 
 static void *contents(header *block) {
@@ -129,11 +132,14 @@ static void give_back(header *block, size_t result) {
 }
 
 void *fc_workspace_acquire(size_t bytes) {
-    const int huge = bytes >= SCRATCH_HUGE_FROM;
-    header *block = take_kept(bytes, SIZE_MAX, huge);
-    if (!block && huge && bytes < (size_t)PTRDIFF_MAX / 2)
+    header *block = take_kept(bytes, SIZE_MAX, 1);
+    if (!block && bytes >= SCRATCH_HUGE_FROM && bytes < (size_t)PTRDIFF_MAX / 2)
         bytes = (bytes + HEADER_BYTES + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE - HEADER_BYTES;
-    return contents(block ? block : new_block(bytes, huge));
+    return contents(block ? block : new_block(bytes, 1));
+}
+
+size_t fc_slot_step(size_t bytes) {
+    return bytes < SCRATCH_HUGE_FROM ? bytes : (bytes + SLOT_STEP - 1) / SLOT_STEP * SLOT_STEP;
 }
 
 void fc_workspace_release(void *memory) {
@@ -144,7 +150,7 @@ void fc_workspace_release(void *memory) {
 /* A result may live long: little of its block may lie idle. */
 void *fc_result_acquire(size_t bytes) {
     header *block = take_kept(bytes, bytes + bytes / 8, 0);
-    if (!block && !(block = new_block(bytes, bytes >= RESULT_HUGE_FROM)))
+    if (!block && !(block = new_block(bytes, 0)))
         return NULL;
     pthread_mutex_lock(&lock);
     result_bytes += block->bytes;

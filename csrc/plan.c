@@ -246,6 +246,13 @@ ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs) {
     return plan->swapped ? fc_round_up(ocs, plan->oc_panel) : ocs;
 }
 
+int fc_images_exceed_caches(const fc_conv *g, size_t itemsize, int threads) {
+    const double elements =
+        (double)g->C * (double)fc_volume(g->in) + (double)g->OC * (double)fc_volume(g->out);
+    return (double)g->N * elements * (double)itemsize >
+           (double)threads * (double)fc_cpu_caches()->l2;
+}
+
 size_t fc_bias_bytes(const fc_conv *g, size_t itemsize) {
     return fc_align((size_t)(g->OC + FC_MAX_NR) * itemsize);
 }

@@ -35,6 +35,10 @@ fc_status fc_plan_merged(const fc_conv *g, fc_dtype dtype, ptrdiff_t weight_row,
 size_t fc_merged_bytes(const fc_conv_plan *plan, size_t itemsize);
 size_t fc_shifted_bytes(const fc_conv_plan *plan, size_t itemsize);
 
+/* Whether images and outputs are more than the second-level caches of the threads hold, so that a task
+ * should ask for what it reads next. */
+int fc_images_exceed_caches(const fc_conv *g, size_t itemsize, int threads);
+
 size_t fc_bias_bytes(const fc_conv *g, size_t itemsize);
 size_t fc_weights_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);
 size_t fc_image_bytes(const fc_conv_plan *plan, size_t itemsize);

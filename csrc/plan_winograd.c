@@ -182,7 +182,7 @@ static void plan_memory(const fc_kernels *t, fc_wino_plan *plan) {
     plan->slot_bytes = FC_WINO_STAMP_BYTES + plan->packed_bytes + plan->u_slot_bytes +
                        plan->m_bytes + plan->v_slot_bytes + fc_align((size_t)(row * itemsize));
     plan->workspace_bytes =
-        plan->u_bytes + plan->v_bytes + (size_t)plan->threads * plan->slot_bytes;
+        plan->u_bytes + plan->v_bytes + (size_t)plan->threads * fc_slot_step(plan->slot_bytes);
 }
 
 fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {

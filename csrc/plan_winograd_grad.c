@@ -107,8 +107,9 @@ static void plan_memory(const fc_kernels *t, fc_wino_grad_plan *plan) {
     const size_t threads = (size_t)plan->threads, splits = (size_t)plan->splits;
     if (plan->splits) {
         plan->slot_bytes = fc_align(FC_MAX(patch, taps));
+        plan->split_bytes = fc_slot_step(plan->v_bytes + plan->w_bytes + plan->m_bytes);
         plan->workspace_bytes =
-            splits * (plan->v_bytes + plan->w_bytes + plan->m_bytes) + threads * plan->slot_bytes;
+            splits * plan->split_bytes + threads * fc_slot_step(plan->slot_bytes);
         return;
     }
     if (plan->bands > 1)
@@ -116,7 +117,7 @@ static void plan_memory(const fc_kernels *t, fc_wino_grad_plan *plan) {
             fc_align((size_t)(plan->r * plan->r * plan->oc_chunk * plan->acc_pitch) * itemsize);
     plan->slot_bytes = fc_align(FC_MAX(patch, plan->m_bytes + taps));
     plan->workspace_bytes =
-        plan->v_bytes + plan->w_bytes + plan->acc_bytes + threads * plan->slot_bytes;
+        plan->v_bytes + plan->w_bytes + plan->acc_bytes + threads * fc_slot_step(plan->slot_bytes);
 }
 
 /* Threads have bands of their own where M of some output channels fits the second-level cache together with

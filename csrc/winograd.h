@@ -20,6 +20,7 @@ typedef struct {
     const fc_kernels *t;
     fc_conv_job pack; /* what fc_pack_weight_panel needs */
     fc_wino_plan plan;
+    int asks_ahead; /* for images and outputs */
     char *u, *slots;
     fc_wino_band band; /* at work, where all threads share one */
     ptrdiff_t group, first_oc, ocs;

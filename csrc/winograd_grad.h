@@ -17,7 +17,7 @@ typedef struct {
     ptrdiff_t v_step, w_step, m_step;      /* elements between positions */
     ptrdiff_t acc_pitch;                   /* elements between taps of the summed gradient */
     int threads;
-    size_t v_bytes, w_bytes, m_bytes, acc_bytes, slot_bytes, workspace_bytes;
+    size_t v_bytes, w_bytes, m_bytes, acc_bytes, slot_bytes, split_bytes, workspace_bytes;
 } fc_wino_grad_plan;
 
 /* Whether it can compute the weight gradient of this convolution: 3x3 or 5x5 filters, stride 1, no
