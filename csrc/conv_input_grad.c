@@ -18,17 +18,9 @@ typedef struct {
     ptrdiff_t out; /* elements of dx in this phase */
 } axis_phase;
 
-static ptrdiff_t greatest_common_divisor(ptrdiff_t a, ptrdiff_t b) {
-    while (b) {
-        const ptrdiff_t r = a % b;
-        a = b, b = r;
-    }
-    return a;
-}
-
 static axis_phase find_phase(const fc_conv *g, int axis, ptrdiff_t phase) {
     const ptrdiff_t stride = g->stride[axis], dilation = g->dilation[axis];
-    const ptrdiff_t gcd = greatest_common_divisor(stride, dilation);
+    const ptrdiff_t gcd = fc_gcd(stride, dilation);
     axis_phase p = {.tap_step = stride / gcd, .dilation = dilation / gcd};
     p.out = fc_ceil_div(g->in[axis] - phase, stride);
     for (p.first_tap = 0; p.first_tap < p.tap_step && p.first_tap < g->kernel[axis];
