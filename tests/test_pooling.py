@@ -184,7 +184,7 @@ def test_average_and_gradient(case, count_include_pad, isa, dtype, rng):
 
 @parametrize("case", POOL_CASES)
 def test_sums_and_their_gradient_are_adjoint(case, isa, dtype, rng):
-    """<sum_pool(x), dy> = <x, dx>, dilation included, which averages do not have; eighths are exact."""
+    """<sum_pool(x), dy> = <x, dx>, dilation included, which averages lack; eighths are exact."""
     x = eighths(case.x_shape, dtype, rng)
     for layout in LAYOUTS[case.ndim]:
         placed = in_layout(x, layout)
