@@ -192,9 +192,9 @@ static int find_merged(const fc_conv *g, merged_phases *m) {
 static int merging_pays(const fc_conv *g, const fc_kernels *t, const merged_phases *m) {
     const ptrdiff_t channels = g->C / g->G, rows = m->g.OC / g->G;
     const double merged =
-        fc_tile_cost(rows, fc_even_part(rows, t->mr)) * (double)fc_volume(m->g.kernel);
+        fc_tile_cost(t, rows, fc_even_part(rows, t->mr)) * (double)fc_volume(m->g.kernel);
     const double apart =
-        fc_tile_cost(channels, fc_even_part(channels, t->mr)) * (double)fc_volume(m->taps) +
+        fc_tile_cost(t, channels, fc_even_part(channels, t->mr)) * (double)fc_volume(m->taps) +
         4 * (double)(m->phases[1] * m->phases[2]);
     const double weights =
         (double)m->g.OC * (double)(g->OC / g->G) * (double)fc_volume(m->g.kernel);

@@ -253,6 +253,7 @@ typedef struct {
 
 typedef struct {
     const char *isa;
+    int fma; /* a product and its addition are one instruction */
     ptrdiff_t mr, nr, lanes;
     size_t itemsize;
 #define FC_KERNEL(result, name, arguments) result(*name) arguments;
