@@ -18,17 +18,9 @@ typedef struct {
     ptrdiff_t out; /* elements of dx in this phase */
 } axis_phase;
 
-static ptrdiff_t greatest_common_divisor(ptrdiff_t a, ptrdiff_t b) {
-    while (b) {
-        const ptrdiff_t r = a % b;
-        a = b, b = r;
-    }
-    return a;
-}
-
 static axis_phase find_phase(const fc_conv *g, int axis, ptrdiff_t phase) {
     const ptrdiff_t stride = g->stride[axis], dilation = g->dilation[axis];
-    const ptrdiff_t gcd = greatest_common_divisor(stride, dilation);
+    const ptrdiff_t gcd = fc_gcd(stride, dilation);
     axis_phase p = {.tap_step = stride / gcd, .dilation = dilation / gcd};
     p.out = fc_ceil_div(g->in[axis] - phase, stride);
     for (p.first_tap = 0; p.first_tap < p.tap_step && p.first_tap < g->kernel[axis];
@@ -200,9 +192,9 @@ static int find_merged(const fc_conv *g, merged_phases *m) {
 static int merging_pays(const fc_conv *g, const fc_kernels *t, const merged_phases *m) {
     const ptrdiff_t channels = g->C / g->G, rows = m->g.OC / g->G;
     const double merged =
-        fc_tile_cost(rows, fc_even_part(rows, t->mr)) * (double)fc_volume(m->g.kernel);
+        fc_tile_cost(t, rows, fc_even_part(rows, t->mr)) * (double)fc_volume(m->g.kernel);
     const double apart =
-        fc_tile_cost(channels, fc_even_part(channels, t->mr)) * (double)fc_volume(m->taps) +
+        fc_tile_cost(t, channels, fc_even_part(channels, t->mr)) * (double)fc_volume(m->taps) +
         4 * (double)(m->phases[1] * m->phases[2]);
     const double weights =
         (double)m->g.OC * (double)(g->OC / g->G) * (double)fc_volume(m->g.kernel);

@@ -65,11 +65,12 @@ static double block_vectors(const fc_conv *g, const fc_kernels *t, const fc_conv
     return (double)(plan->flat ? 1 : rows) * ((double)vectors + 0.3 * (double)(vectors % 2));
 }
 
-/* Vector FMAs that one vector of outputs takes for each step of the sum: tiles of few rows wait for
- * their operands. */
-double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel) {
-    enum { LEAST_ROWS = 4 };
-    return 1.06 * (double)(fc_ceil_div(ocs, panel) * FC_MAX(panel, LEAST_ROWS));
+/* Vector FMAs that one vector of outputs takes for each step of the sum: tiles of few rows wait for their
+ * sums, four cycles each, of which two begin in a cycle, or one where a product is an instruction of its
+ * own; a row has two. */
+double fc_tile_cost(const fc_kernels *t, ptrdiff_t ocs, ptrdiff_t panel) {
+    const ptrdiff_t least_rows = t->fma ? 4 : 2;
+    return 1.06 * (double)(fc_ceil_div(ocs, panel) * FC_MAX(panel, least_rows));
 }
 
 /* A block of rows, for each step of the sum: tiles, outputs that y cannot take directly (20 FMAs for
@@ -85,7 +86,7 @@ static double block_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_pl
                                                 : (double)(rows * fc_ceil_div(tail, t->lanes));
     const ptrdiff_t stored = (rows + fc_reach(g, 1) / g->stride[1]) * row_phases(g) * g->stride[2];
     const double row = (double)fc_ceil_div(plan->row_pitch, t->lanes);
-    return vectors * fc_tile_cost(ocs, plan->oc_panel) + 20 * moved * (double)ocs / sum +
+    return vectors * fc_tile_cost(t, ocs, plan->oc_panel) + 20 * moved * (double)ocs / sum +
            4 * (double)stored * row / (double)plan->tap_block;
 }
 
@@ -151,7 +152,7 @@ static double packed_cost(const fc_conv *g, const fc_kernels *t, const fc_conv_p
     const double vectors = (double)(g->N * fc_volume(g->out)) / (double)t->lanes;
     const ptrdiff_t ocs = g->OC / g->G;
     const double tile = plan->swapped ? 1.06 * (double)fc_round_up(ocs, t->lanes)
-                                      : fc_tile_cost(ocs, plan->oc_panel);
+                                      : fc_tile_cost(t, ocs, plan->oc_panel);
     return (double)g->G * vectors * (tile + (g->stride[2] == 1 ? 14 : 24 * cut_vectors(g, t)));
 }
 

@@ -23,6 +23,14 @@ ptrdiff_t fc_even_part(ptrdiff_t size, ptrdiff_t most) {
     return fc_ceil_div(size, fc_ceil_div(size, most));
 }
 
+ptrdiff_t fc_gcd(ptrdiff_t a, ptrdiff_t b) {
+    while (b) {
+        const ptrdiff_t r = a % b;
+        a = b, b = r;
+    }
+    return a;
+}
+
 double fc_multiply_adds(const fc_conv *g) {
     return (double)g->N * (double)g->OC * (double)(g->C / g->G) * (double)fc_volume(g->out) *
            (double)fc_volume(g->kernel);
@@ -110,10 +118,14 @@ fc_status fc_pool_check(const fc_pool *g) {
     return FC_OK;
 }
 
-double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc) {
+double fc_value_at(const fc_kernels *t, const void *element) {
     double value = 0; /* a sum of one row of one element: its value as a double */
-    t->sum_rows(1, 1, bias->data + oc * bias->stride[0] * (ptrdiff_t)t->itemsize, 1, 1, &value);
+    t->sum_rows(1, 1, element, 1, 1, &value);
     return value;
+}
+
+double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc) {
+    return fc_value_at(t, bias->data + oc * bias->stride[0] * (ptrdiff_t)t->itemsize);
 }
 
 int fc_is_dense(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {

@@ -255,6 +255,7 @@ typedef struct {
 
 typedef struct {
     const char *isa;
+    int fma; /* a product and its addition are one instruction */
     ptrdiff_t mr, nr, lanes;
     size_t itemsize;
 #define FC_KERNEL(result, name, arguments) result(*name) arguments;
@@ -283,6 +284,7 @@ ptrdiff_t fc_ceil_div(ptrdiff_t a, ptrdiff_t b);
 ptrdiff_t fc_round_up(ptrdiff_t a, ptrdiff_t b);
 /* Parts of equal size, at most `most`: 64 output channels are 5 panels of 13, not 4 of 14 and 8. */
 ptrdiff_t fc_even_part(ptrdiff_t size, ptrdiff_t most);
+ptrdiff_t fc_gcd(ptrdiff_t a, ptrdiff_t b);            /* the greatest common divisor */
 int fc_multiply(ptrdiff_t *product, ptrdiff_t factor); /* 0 when it would overflow */
 
 static inline ptrdiff_t fc_volume(const ptrdiff_t size[FC_SPATIAL]) {
@@ -388,6 +390,9 @@ typedef struct {
     ptrdiff_t count, taps, stride[FC_SPATIAL], size[FC_SPATIAL];
     fc_phase phase[FC_MOST_PHASES * FC_MOST_PHASES];
 } fc_phase_list;
+
+/* An element's value. */
+double fc_value_at(const fc_kernels *t, const void *element);
 
 /* Element oc of the bias. */
 double fc_bias_at(const fc_kernels *t, const fc_array *bias, ptrdiff_t oc);

@@ -25,7 +25,7 @@ ptrdiff_t fc_packed_channels(const fc_conv_plan *plan, ptrdiff_t ocs);
 int fc_rows_share_sets(ptrdiff_t rows, ptrdiff_t row_step, size_t itemsize);
 
 /* Vector FMAs of the tiles for one vector of outputs and one step of the sum. */
-double fc_tile_cost(ptrdiff_t ocs, ptrdiff_t panel);
+double fc_tile_cost(const fc_kernels *t, ptrdiff_t ocs, ptrdiff_t panel);
 /* Decides whether reading the image through shifted pointers is cheaper than packing panels, for a plan
  * whose tile and blocks of the sum stand, and if so sets its blocks: conv_shifted.c. */
 void fc_plan_shifted(const fc_conv *g, const fc_kernels *t, fc_conv_plan *plan);

@@ -246,9 +246,11 @@ static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino
     const double product = FC_MAX(1.3 * tiles, lanes * streaming_cost(g, t, plan));
     /* a vector of filters is packed, 9 of taps, and 36 of U written and read: bound by their bytes */
     const double weights = plan->prepared ? 0 : 7.5 * lanes * (double)t->itemsize;
+    /* transforms are additions: half an FMA each where that is two instructions */
+    const double adds = t->fma ? 1 : 0.5;
     const double images = plan->own_v ? plan->threads : 1, copies = plan->own_u ? plan->threads : 1;
     return (double)g->G * (product * POSITIONS * channels * oc_vectors +
-                           tiles * (500 * c_vectors * images + 700 * oc_vectors) +
+                           tiles * adds * (500 * c_vectors * images + 700 * oc_vectors) +
                            weights * channels * oc_vectors * copies) +
            meeting_cost(g, plan);
 }

@@ -5,6 +5,12 @@
 
 #include "window_rows.h"
 
+/* Which windows cover position i of an axis of dx: first[i], first[i] + step, ... below last[i]. */
+typedef struct {
+    int32_t *first, *last;
+    ptrdiff_t step;
+} fc_pool_cover;
+
 typedef struct {
     fc_windows w;
     fc_pool g;
@@ -18,8 +24,10 @@ typedef struct {
     double *scale[FC_SPATIAL]; /* 1 / cells of window i along the axis */
     int32_t *first;            /* first cell of window i along the width inside the image; then the
                                   last ones plus one */
-    ptrdiff_t planes;          /* planes of a task that scatters */
-    ptrdiff_t band;            /* windows of a task of planes, along the first axis */
+    fc_pool_cover cover[FC_SPATIAL];
+    int spreads;      /* a gradient that needs `cover`, not `first` */
+    ptrdiff_t planes; /* planes of a task that scatters or spreads */
+    ptrdiff_t band;   /* what a task takes along the first axis: windows, or rows of dx */
     char *scratch;
     size_t slot_bytes;
 } fc_pool_job;
@@ -33,6 +41,18 @@ static inline void *fc_pool_index_at(const fc_pool_job *job, ptrdiff_t at) {
         [FC_INDEX_U8] = 1, [FC_INDEX_I32] = sizeof(int32_t), [FC_INDEX_PLANE] = sizeof(int64_t)};
     return job->index.data + at * bytes[job->index_kind];
 }
+
+static inline int fc_pool_is_plain(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
+    return a->stride[4] == 1 && fc_is_dense(a, size);
+}
+
+/* Tasks are bands along the first axis that has any length. */
+static inline int fc_pool_band_axis(const fc_pool *g) {
+    return g->in[0] > 1 || g->out[0] > 1 ? 0 : 1;
+}
+
+/* Images of one plane after the other are a single image with all of them. */
+void fc_pool_merge_images(fc_pool_job *job);
 
 /* Threads worth waking: an element moved takes as long as some 8 multiply-adds. */
 int fc_pool_threads(const fc_pool *g);
@@ -51,5 +71,8 @@ fc_status fc_pool_forward_pairs(fc_pool_job *job);
 /* Max pooling's gradient scattered (pool_scatter.c), and whether that suits. */
 int fc_pool_suits_scatter(const fc_pool_job *job);
 fc_status fc_pool_scatter(fc_pool_job *job);
+
+/* The gradient of averages and sums (pool_spread.c). */
+fc_status fc_pool_spread(fc_pool_job *job);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Pooling, backward, where pool_scatter.c does not suit: sums, and channels last. Every row of dx is
- * gathered from the rows of windows that cover it and written once. Along the row the
+ * Max pooling, backward, where pool_scatter.c does not suit: channels last, and strides. Every row of dx
+ * is gathered from the rows of windows that cover it and written once. Along the row the
  * gradients collect in a buffer with one phase per stride (see pool.inc), which merge_row then
  * weaves into dx. */
 #include <string.h>
@@ -62,21 +62,9 @@ static void load_windows(const fc_pool_job *job, ptrdiff_t n, ptrdiff_t image, p
         index += out[i] * job->index.stride[i + 2];
     }
     const char *src = job->y.data + y * job->itemsize;
-    if (!job->is_max && job->sum_kind != FC_POOL_SUM) {
-        job->t->scale_row(n, src, job->y.stride[axis],
-                          job->scale[0][out[0]] * job->scale[1][out[1]], job->scale[2] + out[2],
-                          axis == 4, dst);
-    } else {
-        const fc_copy copy = {.rows = 1,
-                              .cols = n,
-                              .src = src,
-                              .src_col = job->y.stride[axis],
-                              .dst = dst,
-                              .dst_col = 1};
-        job->t->copy_2d(&copy);
-    }
-    if (!job->is_max)
-        return;
+    const fc_copy copy = {
+        .rows = 1, .cols = n, .src = src, .src_col = job->y.stride[axis], .dst = dst, .dst_col = 1};
+    job->t->copy_2d(&copy);
     int32_t *arg = (int32_t *)(dst + gradient_bytes(job));
     const ptrdiff_t stride = job->index.stride[axis];
     if (job->index_kind == FC_INDEX_U8) {
@@ -96,10 +84,7 @@ static void load_windows(const fc_pool_job *job, ptrdiff_t n, ptrdiff_t image, p
 
 static void add_windows(const fc_pool_job *job, ptrdiff_t n, const char *windows, int32_t cell,
                         char *dx) {
-    if (job->is_max)
-        job->t->route_tap(n, windows, (const int32_t *)(windows + gradient_bytes(job)), cell, dx);
-    else
-        job->t->add_row(n, windows, dx, 1);
+    job->t->route_tap(n, windows, (const int32_t *)(windows + gradient_bytes(job)), cell, dx);
 }
 
 /* Which window has kernel cell k at image position `in` along an axis; -1 for none. */
@@ -197,6 +182,8 @@ static fc_status run(fc_pool_job *job, fc_dtype dtype) {
     if (status)
         return status;
     const fc_pool *g = &job->g;
+    if (!job->is_max)
+        return fc_pool_spread(job);
     if (fc_pool_suits_scatter(job))
         return fc_pool_scatter(job);
     job->slot_bytes = scratch_bytes(job);

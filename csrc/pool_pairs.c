@@ -6,10 +6,6 @@
 /* Windows whose cells are found before they are stored: their numbers stay in the first-level cache. */
 enum { BAND_WINDOWS = 1024 };
 
-static int is_plain(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
-    return a->stride[4] == 1 && fc_is_dense(a, size);
-}
-
 static int stays_inside(const fc_pool *g) {
     int inside = 1;
     for (int axis = 0; axis < FC_SPATIAL; axis++)
@@ -26,7 +22,8 @@ int fc_pool_suits_pairs(const fc_pool_job *job) {
     return job->is_max && !job->channels_last && g->kernel[0] == 1 && g->kernel[2] == 2 &&
            g->stride[2] == 2 && g->dilation[2] == 1 && stays_inside(g) &&
            (g->out[2] >= lanes || 2 * g->out[2] == lanes) && job->x.stride[4] == 1 &&
-           is_plain(&job->y, g->out) && (!has_index || is_plain(&job->index, g->out));
+           fc_pool_is_plain(&job->y, g->out) &&
+           (!has_index || fc_pool_is_plain(&job->index, g->out));
 }
 
 static ptrdiff_t band_rows(const fc_pool *g) {

@@ -25,38 +25,18 @@ static ptrdiff_t pixel_bytes(const fc_pool_job *job) {
     return job->t->lanes * job->itemsize;
 }
 
-static int is_mergeable(const fc_array *a, ptrdiff_t C) {
-    return a->stride[0] == C * a->stride[1];
-}
-
-/* Images of one plane after the other are a single image with all of them. */
-static void merge_images(fc_pool_job *job) {
-    fc_pool *g = &job->g;
-    const int has_index = job->index_kind != FC_INDEX_NONE;
-    if (g->N == 1 || !is_mergeable(&job->x, g->C) || !is_mergeable(&job->y, g->C) ||
-        (has_index && !is_mergeable(&job->index, g->C)))
-        return;
-    g->C *= g->N;
-    g->N = 1;
-}
-
-/* The band axis is the first one that has any length. */
-static int band_axis(const fc_pool *g) {
-    return g->in[0] > 1 || g->out[0] > 1 ? 0 : 1;
-}
-
 /* Rows of a step along the band axis. */
 static ptrdiff_t image_rows(const fc_pool *g) {
-    return band_axis(g) == 0 ? g->in[1] : 1;
+    return fc_pool_band_axis(g) == 0 ? g->in[1] : 1;
 }
 
 static ptrdiff_t window_rows(const fc_pool *g) {
-    return band_axis(g) == 0 ? g->out[1] : 1;
+    return fc_pool_band_axis(g) == 0 ? g->out[1] : 1;
 }
 
 /* Steps of the image that so many windows see at most. */
 static ptrdiff_t seen_by(const fc_pool *g, ptrdiff_t windows) {
-    const int axis = band_axis(g);
+    const int axis = fc_pool_band_axis(g);
     return FC_MIN(g->in[axis],
                   (windows - 1) * g->stride[axis] + (g->kernel[axis] - 1) * g->dilation[axis] + 1);
 }
@@ -67,22 +47,20 @@ static ptrdiff_t band_bytes(const fc_pool_job *job, ptrdiff_t windows) {
 
 static ptrdiff_t choose_band(const fc_pool_job *job) {
     const fc_pool *g = &job->g;
-    const ptrdiff_t budget = (ptrdiff_t)fc_cpu_caches()->l2 / 4, windows = g->out[band_axis(g)];
+    const ptrdiff_t budget = (ptrdiff_t)fc_cpu_caches()->l2 / 4,
+                    windows = g->out[fc_pool_band_axis(g)];
     if (band_bytes(job, windows) <= budget)
         return windows;
     const ptrdiff_t step = band_bytes(job, 2) - band_bytes(job, 1);
     return fc_even_part(windows, 1 + FC_MAX(0, budget - band_bytes(job, 1)) / FC_MAX(1, step));
 }
 
-static int is_plain(const fc_array *a, const ptrdiff_t size[FC_SPATIAL]) {
-    return a->stride[4] == 1 && fc_is_dense(a, size);
-}
-
 int fc_pool_suits_planes(const fc_pool_job *job) {
     const fc_pool *g = &job->g;
     const int has_index = job->index_kind != FC_INDEX_NONE;
-    return job->t->lanes > 1 && !job->channels_last && is_plain(&job->x, g->in) &&
-           is_plain(&job->y, g->out) && (!has_index || is_plain(&job->index, g->out)) &&
+    return job->t->lanes > 1 && !job->channels_last && fc_pool_is_plain(&job->x, g->in) &&
+           fc_pool_is_plain(&job->y, g->out) &&
+           (!has_index || fc_pool_is_plain(&job->index, g->out)) &&
            g->out[2] < 2 * job->t->lanes + 8 && g->N * g->C >= job->t->lanes / 2 &&
            band_bytes(job, 1) <= (ptrdiff_t)fc_cpu_caches()->l2;
 }
@@ -92,7 +70,7 @@ static ptrdiff_t groups(const fc_pool_job *job) {
 }
 
 static ptrdiff_t bands(const fc_pool_job *job) {
-    return fc_ceil_div(job->g.out[band_axis(&job->g)], job->band);
+    return fc_ceil_div(job->g.out[fc_pool_band_axis(&job->g)], job->band);
 }
 
 /* ---- scratch memory ------------------------------------------------------------------------ */
@@ -136,7 +114,7 @@ static scratch carve_scratch(const fc_pool_job *job, int slot) {
 
 static block block_at(const fc_pool_job *job, ptrdiff_t task) {
     const fc_pool *g = &job->g;
-    const int axis = band_axis(g);
+    const int axis = fc_pool_band_axis(g);
     const ptrdiff_t group = task / bands(job), band = task % bands(job);
     block b = {.image = group / groups(job), .plane = group % groups(job) * job->t->lanes};
     b.count = FC_MIN(g->C - b.plane, job->t->lanes);
@@ -243,7 +221,7 @@ static void task(void *context, ptrdiff_t task, int slot) {
     const fc_pool *g = &job->g;
     const scratch s = carve_scratch(job, slot);
     const block b = block_at(job, task);
-    const int axis = band_axis(g);
+    const int axis = fc_pool_band_axis(g);
     const fc_pixels pixels = {.out = g->out[2],
                               .start = -g->pad[2],
                               .stride = g->stride[2],
@@ -266,7 +244,7 @@ static void task(void *context, ptrdiff_t task, int slot) {
 }
 
 fc_status fc_pool_forward_planes(fc_pool_job *job) {
-    merge_images(job);
+    fc_pool_merge_images(job);
     job->band = choose_band(job);
     job->slot_bytes = scratch_bytes(job);
     return fc_pool_run(job, job->g.N * groups(job) * bands(job), task);

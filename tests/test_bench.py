@@ -507,6 +507,9 @@ def test_verdicts():
     wrong = verdict("gemm", gemm=1.2, winograd=1.0)
     assert not wrong.right and wrong.line(12).endswith("<")
     assert verdict("gemm", im2col=1.0).ratio == math.inf  # gemm's result was wrong
+    assert right.right_among_its_own and not wrong.right_among_its_own
+    assert verdict("gemm", gemm=2.0, winograd=1.9, im2col=1.0).right_among_its_own
+    assert not verdict("gemm", im2col=1.0).right_among_its_own
     assert len(wrong.line(12)) - 3 == len(right.line(12))
 
 
@@ -523,7 +526,8 @@ def test_check_auto_tells_a_wrong_choice(monkeypatch, capsys):
     )  # fmt: skip
     machine = {"fastconv": "0", "isa": "scalar", "cpu": {"model": "-"}}
     status, found = check_auto.run(args, QUICK, machine)
-    assert status == 1 and found["summary"] == {"right": 0, "layers": 1, "share": 0}
+    summary = {"right": 0, "right without im2col": 1, "layers": 1, "share": 0}
+    assert status == 1 and found["summary"] == summary
     (result,) = found["results"]
     assert (result["auto"], result["best"], result["ratio"]) == ("gemm", "im2col", 1.5)
     slow["gemm"] = 1e-3

@@ -10,7 +10,9 @@ from harness import LAYOUTS, assert_same, everywhere, in_layout
 
 import fastconv
 import fastconv.reference as R
+from fastconv import _core
 from fastconv import functional as F
+from fastconv.functional._pool_shape import pool_shape
 
 AVG_CASES = [case for case in POOL_CASES if case.dilation == 1]
 LP_CASES = [case for case in AVG_CASES if case.ndim == 2 and case.padding == 0]
@@ -178,6 +180,35 @@ def test_average_and_gradient(case, count_include_pad, isa, dtype, rng):
             s.spoil(dx)
             actual = backward(placed, s.shape(x), case.kernel, **how, layout=s.layout)
             s.assert_sums(actual, dx, terms, dy)
+
+
+@parametrize("case", POOL_CASES)
+def test_sums_and_their_gradient_are_adjoint(case, isa, dtype, rng):
+    """<sum_pool(x), dy> = <x, dx>, dilation included, which averages lack; eighths are exact."""
+    x = eighths(case.x_shape, dtype, rng)
+    for layout in LAYOUTS[case.ndim]:
+        placed = in_layout(x, layout)
+        how = case.stride, case.padding, case.dilation, case.ceil_mode, "floor", layout
+        g = pool_shape("sum_pool", placed.shape, case.kernel, *how)
+        y = _core.sum_pool(g, placed, "sum")
+        dy = eighths(y.shape, dtype, rng)
+        dx = _core.sum_pool_backward(g, dy, "sum")
+        assert dx.shape == placed.shape
+        assert np.vdot(y.astype(float), dy) == np.vdot(placed.astype(float), dx)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("C", [1, 7, 8, 40, 700])
+def test_gradient_of_averages_on_threads(C, layout, isa, dtype, rng):
+    """Tasks of bands of rows, of columns, of planes; the last ones are smaller."""
+    x, how = np.empty((2, C, 19, 23), dtype), {"stride": 2, "padding": 1}
+    dy = eighths((2, C, 10, 12), dtype, rng)
+    dx = R.avg_pool2d_backward(dy, x.shape, 3, **how)
+    for threads in (1, 3):
+        with fastconv.threads(threads):
+            shape = in_layout(x, layout).shape
+            actual = F.avg_pool2d_backward(in_layout(dy, layout), shape, 3, **how, layout=layout)
+        assert_sums_close(actual, in_layout(dx, layout), 9, dy)
 
 
 @parametrize("case", AVG_CASES)

@@ -73,9 +73,7 @@ def global_avg_pool2d_backward(dy, x_shape, *, layout="NCHW"):
     size = _geometry.image_sizes(x_shape, layout=freeze(layout), op=op)[2]
     g = pool_shape(op, x_shape, size, None, 0, 1, False, "floor", layout)
     _checks.check_shape(op, "dy", dy.shape, g.y_shape, f"x_shape {x_shape}")
-    dx = np.empty(x_shape, dy.dtype)
-    dx[...] = np.asarray(dy) / dy.dtype.type(size[0] * size[1])
-    return dx
+    return _core.sum_pool_backward(g, dy, "average")
 
 
 @_ieee
