@@ -66,6 +66,7 @@ void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, char *packe
     for (ptrdiff_t c = 0; c < channels; c += some) {
         const ptrdiff_t count = FC_MIN(some, channels - c);
         fc_wino_pack_filters(job, oc, c, count, packed);
-        fc_wino_transform_rows(job, 0, job->plan.edge, count, packed, u + c * panel * itemsize, step);
+        fc_wino_transform_rows(job, 0, job->plan.edge, count, packed, u + c * panel * itemsize,
+                               step);
     }
 }

@@ -122,8 +122,8 @@ typedef struct {
     fc_algo algo;
     int depthwise;
     double gemm_cost, winograd_cost; /* of the tile that it would take */
-    ptrdiff_t tile_outputs;     /* along one axis of Winograd's tile */
-    ptrdiff_t winograd_tile[2]; /* filters and outputs of one call of its kernel */
+    ptrdiff_t tile_outputs;          /* along one axis of Winograd's tile */
+    ptrdiff_t winograd_tile[2];      /* filters and outputs of one call of its kernel */
     ptrdiff_t winograd_channels;
     size_t winograd_bytes; /* scratch memory of Winograd's algorithm */
 } fc_choice;

@@ -62,7 +62,7 @@ static inline ptrdiff_t fc_wino_panel_step(ptrdiff_t channels, ptrdiff_t filters
 
 /* Winograd's F(m x m, r x r): see conv_winograd.c for what strips, bands and blocks are. */
 typedef struct {
-    ptrdiff_t m, r, edge, positions; /* edge = m + r - 1, positions its square */
+    ptrdiff_t m, r, edge, positions;  /* edge = m + r - 1, positions its square */
     ptrdiff_t tile_rows, tile_cols;   /* of one image */
     ptrdiff_t strip_cols, col_strips; /* tiles in a strip, strips in a row of tiles */
     ptrdiff_t band_strips, block_strips, patch_strips; /* in V, in a task, turned at a time */

@@ -5,7 +5,7 @@
 
 #include "plan.h"
 
-enum { MOST_TILES = 64, LEAST_CHANNELS = 24, LEAST_CHANNELS_4 = 24 };
+enum { MOST_TILES = 64, LEAST_CHANNELS = 24, LEAST_CHANNELS_4 = 16 };
 enum { MOST_OWN = 16 << 20 }; /* bytes, all threads together */
 
 /* Outputs along one axis of the tile of that edge, where it fits the filter; else 0. */
@@ -229,24 +229,31 @@ static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
 }
 
 /* Vector FMAs in the time that an element of U takes to come from memory, where it was made before the
- * call and all of it outgrows the second-level cache: 13.7 GB/s on one core beside 7.6 G FMAs/s. */
+ * call and all of it does not stay in the second-level cache beside the rest: 9.5 GB/s on one core, asked
+ * for ahead, beside 7.6 G FMAs/s, or half as many where vectors are short and each takes two instructions. */
 static double streaming_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
-    const double bytes = plan->positions * (double)g->OC * (double)(g->C / g->G) * (double)t->itemsize;
-    return plan->prepared && bytes > (double)fc_cpu_caches()->l2 ? 0.6 * (double)t->itemsize : 0;
+    const double bytes =
+        (double)plan->positions * (double)g->OC * (double)(g->C / g->G) * (double)t->itemsize;
+    if (!plan->prepared || bytes <= (double)fc_cpu_caches()->l2 * 3 / 8)
+        return 0;
+    return (t->lanes * (ptrdiff_t)t->itemsize > 16 ? 0.8 : 0.4) * (double)t->itemsize;
 }
 
 static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    const int small = plan->edge == 4;
     const double tiles = (double)(g->N * plan->tile_rows * plan->tile_cols);
     const double channels = (double)(g->C / g->G), lanes = (double)t->lanes;
     const double c_vectors = (double)fc_ceil_div(g->C / g->G, t->lanes);
     const double oc_vectors = (double)fc_ceil_div(g->OC / g->G, t->lanes);
     /* U and V come from the second-level cache at best */
     const double product = FC_MAX(1.3 * tiles, lanes * streaming_cost(g, t, plan));
-    /* a vector of filters is packed, 9 of taps, and 36 of U written and read: bound by their bytes */
-    const double weights = plan->prepared ? 0 : 7.5 * lanes * (double)t->itemsize;
+    const double in = small ? 200 : 500,
+                 out = small ? 200 : 700; /* a tile's transforms, by vector */
+    /* a vector of filters is packed, 9 of taps, and 36 or 16 of U written and read: bound by their bytes */
+    const double weights = plan->prepared ? 0 : (small ? 6.5 : 7.5) * lanes * (double)t->itemsize;
     const double images = plan->own_v ? plan->threads : 1, copies = plan->own_u ? plan->threads : 1;
-    return (double)g->G * (product * plan->positions * channels * oc_vectors +
-                           tiles * (500 * c_vectors * images + 700 * oc_vectors) +
+    return (double)g->G * (product * (double)plan->positions * channels * oc_vectors +
+                           tiles * (in * c_vectors * images + out * oc_vectors) +
                            weights * channels * oc_vectors * copies) +
            meeting_cost(g, plan);
 }
@@ -267,7 +274,8 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, int
 }
 
 /* Below some work there is little to save. Sums over few channels are so precise that the error of the
- * larger tile would be more than 2.5 times theirs (docs/performance.md). */
+ * larger tile would be more than 2.5 times theirs (docs/performance.md); the smaller one's is below it, but
+ * vectors of fewer channels are mostly empty. */
 static int may_take_winograd(const fc_conv *g, ptrdiff_t edge) {
     return g->C / g->G >= (edge == 4 ? LEAST_CHANNELS_4 : LEAST_CHANNELS) &&
            fc_multiply_adds(g) >= FC_WINO_LEAST_WORK && !fc_is_depthwise(g);

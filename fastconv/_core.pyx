@@ -172,7 +172,9 @@ cdef Py_ssize_t _large = 128 << 10
 cdef Py_ssize_t _zero_page_bytes = 32 << 20
 cdef object _float32 = np.dtype(np.float32)
 cdef object _float64 = np.dtype(np.float64)
-cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD}
+# the last two ask for one of the tiles of Winograd's algorithm, for tests
+cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD,
+                    "winograd 4x4": FC_WINOGRAD_4, "winograd 6x6": FC_WINOGRAD_6}
 cdef object _index_dtypes = (None, np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))
 
 
