@@ -328,8 +328,9 @@ fc_status fc_conv_core(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_
     fc_limit_strides(g->in, g->out, limited.stride);
     if (algo == FC_AUTO)
         algo = fc_auto_algo(g, dtype);
-    if (algo == FC_WINOGRAD)
-        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu, gate);
+    if (fc_is_winograd(algo))
+        return fc_conv_winograd(&limited, dtype, fc_winograd_edge(algo), x, &filters, bias, y, relu,
+                                gate);
     status = fc_is_depthwise(g) ? fc_conv_depthwise(&limited, dtype, x, w, w_group, bias, y, relu)
                                 : fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
     if (!status && gate)

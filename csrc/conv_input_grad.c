@@ -292,7 +292,7 @@ static int takes_winograd(const fc_conv *g, fc_dtype dtype, const merged_phases 
                                    i % m->phases[2]};
         const fc_conv s = phase_conv(g, phase);
         if (fc_volume(s.kernel) > 0 && fc_winograd_suits(&s) &&
-            fc_auto_algo(&s, dtype) == FC_WINOGRAD)
+            fc_is_winograd(fc_auto_algo(&s, dtype)))
             taps += fc_volume(s.kernel);
     }
     return 2 * taps > list->taps;
@@ -344,7 +344,7 @@ fc_status fc_conv_input_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, con
                              const fc_array *w, const fc_array *bias, const fc_array *dx) {
     fc_status status = fc_conv_check(g);
     ptrdiff_t phase[FC_SPATIAL], phases[FC_SPATIAL];
-    if (!status && algo != FC_WINOGRAD) {
+    if (!status && !fc_is_winograd(algo)) {
         const fc_status together = try_together(g, dtype, algo, dy, w, bias, dx);
         if (together != FC_BAD_GEOMETRY)
             return together;

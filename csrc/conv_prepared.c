@@ -12,14 +12,13 @@ fc_status fc_prepare(const fc_conv *g, fc_dtype dtype, fc_algo algo, int channel
     const fc_status status = fc_plan_prepared(g, dtype, channels_last, form, &p->plan);
     if (status)
         return status;
-    if (algo == FC_WINOGRAD && !fc_winograd_suits(g))
+    if (fc_is_winograd(algo) && !fc_winograd_suits(g))
         return FC_BAD_GEOMETRY;
-    p->choice = fc_choose_algo(g, dtype, 1);
-    if (algo != FC_AUTO)
-        p->choice.algo = algo;
-    if (p->choice.algo == FC_WINOGRAD) {
-        p->form = FC_FORM_TRANSFORMED;
-        p->packed_bytes = fc_winograd_packed_bytes(g, dtype);
+    p->choice = fc_choose_algo(g, dtype, algo, 1);
+    if (fc_is_winograd(p->choice.algo)) {
+        const ptrdiff_t edge = fc_winograd_edge(p->choice.algo);
+        p->form = edge == 4 ? FC_FORM_TRANSFORMED_4 : FC_FORM_TRANSFORMED;
+        p->packed_bytes = fc_winograd_packed_bytes(g, dtype, edge);
     } else if (p->choice.depthwise) {
         p->form = FC_FORM_PLAIN;
         p->packed_bytes = 0;
@@ -30,14 +29,19 @@ fc_status fc_prepare(const fc_conv *g, fc_dtype dtype, fc_algo algo, int channel
     return FC_OK;
 }
 
+/* Of the tile whose U the form is; 0 for other forms. */
+static ptrdiff_t edge_of(fc_form form) {
+    return form == FC_FORM_TRANSFORMED_4 ? 4 : form == FC_FORM_TRANSFORMED ? 6 : 0;
+}
+
 fc_status fc_pack_filters(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_array *w,
                           void *packed) {
     const fc_status status = fc_conv_check(g);
     if (status)
         return status;
     const fc_filters filters = {.plain = *w, .group = g->OC / g->G * w->stride[0]};
-    if (form == FC_FORM_TRANSFORMED)
-        return fc_winograd_pack(g, dtype, &filters, packed);
+    if (edge_of(form))
+        return fc_winograd_pack(g, dtype, edge_of(form), &filters, packed);
     return fc_gemm_pack(g, dtype, form, &filters, packed);
 }
 
@@ -49,7 +53,7 @@ fc_status fc_conv_prepared(const fc_conv *g, fc_dtype dtype, fc_form form, const
     if (status || g->N == 0)
         return status;
     fc_limit_strides(g->in, g->out, limited.stride);
-    if (form == FC_FORM_TRANSFORMED)
-        return fc_conv_winograd(&limited, dtype, x, &filters, bias, y, relu, NULL);
+    if (edge_of(form))
+        return fc_conv_winograd(&limited, dtype, edge_of(form), x, &filters, bias, y, relu, NULL);
     return fc_conv_gemm(&limited, dtype, x, &filters, bias, y, relu);
 }

@@ -26,7 +26,7 @@ static void fill_zero(const fc_conv *g, fc_dtype dtype, const fc_array *dw) {
 static int takes_winograd(const fc_conv *g, fc_dtype dtype, fc_algo algo) {
     if (g->N == 0 || algo == FC_GEMM)
         return 0;
-    return algo == FC_WINOGRAD ? fc_winograd_grad_suits(g) : fc_winograd_grad_pays(g, dtype);
+    return fc_is_winograd(algo) ? fc_winograd_grad_suits(g) : fc_winograd_grad_pays(g, dtype);
 }
 
 fc_status fc_conv_weight_grad(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *dy,

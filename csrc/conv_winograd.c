@@ -26,8 +26,6 @@
 
 #include "winograd.h"
 
-enum { EDGE = FC_WINO_EDGE };
-
 /* A thread's part of the scratch memory. */
 typedef struct {
     char *patch, *packed, *u, *m, *v, *row;
@@ -105,7 +103,7 @@ static void turn_patch(const fc_wino_job *job, const wino_strip *s, ptrdiff_t co
                        ptrdiff_t channel, ptrdiff_t ahead, char *dst) {
     const fc_conv *g = &job->g;
     const ptrdiff_t m = job->plan.m, width = job->t->nr, channels = g->C / g->G;
-    const ptrdiff_t cols = m * s->cols + EDGE - m, rows = m * count + EDGE - m;
+    const ptrdiff_t more = job->plan.r - 1, cols = m * s->cols + more, rows = m * count + more;
     const ptrdiff_t iw = s->col * m - g->pad[2], *stride = job->x.stride;
     const size_t col_bytes = (size_t)(width * fc_wino_itemsize(job)),
                  row_bytes = (size_t)cols * col_bytes;
@@ -141,7 +139,8 @@ static void transform_channels(const fc_wino_job *job, const fc_wino_band *band,
                                char *patch) {
     const fc_wino_plan *plan = &job->plan;
     const ptrdiff_t width = job->t->nr, left = job->g.C / job->g.G - channel;
-    fc_wino_input input = {.m = plan->m,
+    fc_wino_input input = {.edge = plan->edge,
+                           .m = plan->m,
                            .vectors = fc_ceil_div(FC_MIN(width, left), job->t->lanes),
                            .src = patch,
                            .src_col = width,
@@ -150,7 +149,7 @@ static void transform_channels(const fc_wino_job *job, const fc_wino_band *band,
     for (ptrdiff_t i = 0; i < band->strips; i += input.rows) {
         const wino_strip s = strip_at(job, band->first + i);
         input.cols = s.cols;
-        input.src_row = (plan->m * s.cols + EDGE - plan->m) * width;
+        input.src_row = (plan->m * s.cols + plan->r - 1) * width;
         input.rows = FC_MIN(FC_MIN(band->strips - i, plan->tile_rows - s.row), plan->patch_strips);
         turn_patch(job, &s, input.rows, channel, distance(job, &job->x, band, &s, i + input.rows),
                    patch);
@@ -217,7 +216,8 @@ static void transform_strip(const fc_wino_job *job, const wino_strip *s, ptrdiff
     const ptrdiff_t itemsize = fc_wino_itemsize(job), panel = plan->oc_panel;
     const ptrdiff_t cols = FC_MIN(plan->m * s->cols, job->g.out[2] - s->col * plan->m);
     char *outputs = row + panel * itemsize;
-    fc_wino_output output = {.m = plan->m,
+    fc_wino_output output = {.edge = plan->edge,
+                             .m = plan->m,
                              .rows = FC_MIN(plan->m, job->g.out[1] - s->row * plan->m),
                              .vectors = fc_ceil_div(channels, job->t->lanes),
                              .src_step = plan->m_step,
@@ -340,13 +340,14 @@ static char *prepared_panel(const fc_wino_job *job, const void *packed) {
                     job->first_oc);
 }
 
-fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
-                           const fc_array *bias, const fc_array *y, int relu, const char *gate) {
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, const fc_array *x,
+                           const fc_filters *w, const fc_array *bias, const fc_array *y, int relu,
+                           const char *gate) {
     fc_wino_job job = {.g = *g, .x = *x, .y = *y, .bias = bias, .relu = relu, .gate = gate};
     job.t = fc_table(dtype);
     fc_tidy_width(&job.x, g->in);
     fc_tidy_width(&job.y, g->out);
-    const fc_status status = fc_plan_winograd(g, dtype, w->packed != NULL, &job.plan);
+    const fc_status status = fc_plan_winograd(g, dtype, edge, w->packed != NULL, &job.plan);
     if (status)
         return status;
     job.asks_ahead = fc_images_exceed_caches(g, job.t->itemsize, job.plan.threads);
@@ -371,16 +372,17 @@ fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, 
     return FC_OK;
 }
 
-size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype) {
+size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge) {
     fc_wino_plan plan;
-    if (fc_plan_winograd(g, dtype, 1, &plan) != FC_OK)
+    if (fc_plan_winograd(g, dtype, edge, 1, &plan) != FC_OK)
         return 0;
     return (size_t)(g->G * fc_ceil_div(g->OC / g->G, plan.oc_panel) * plan.u_panel_bytes);
 }
 
-fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w, void *dst) {
+fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, const fc_filters *w,
+                           void *dst) {
     fc_wino_job job = {.g = *g, .t = fc_table(dtype), .ocs = g->OC / g->G};
-    const fc_status status = fc_plan_winograd(g, dtype, 1, &job.plan);
+    const fc_status status = fc_plan_winograd(g, dtype, edge, 1, &job.plan);
     if (status)
         return status;
     job.pack = (fc_conv_job){.g = *g, .w = w->plain, .w_group = w->group, .t = job.t};

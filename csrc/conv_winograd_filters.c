@@ -46,7 +46,8 @@ void fc_wino_pack_filters(const fc_wino_job *job, ptrdiff_t oc, ptrdiff_t channe
 
 void fc_wino_transform_rows(const fc_wino_job *job, ptrdiff_t row, ptrdiff_t rows,
                             ptrdiff_t channels, const char *packed, char *u, ptrdiff_t step) {
-    const fc_wino_weights weights = {.r = job->plan.r,
+    const fc_wino_weights weights = {.edge = job->plan.edge,
+                                     .r = job->plan.r,
                                      .row = row,
                                      .rows = rows,
                                      .channels = channels,
@@ -65,6 +66,7 @@ void fc_wino_transform_filters(const fc_wino_job *job, ptrdiff_t oc, char *packe
     for (ptrdiff_t c = 0; c < channels; c += some) {
         const ptrdiff_t count = FC_MIN(some, channels - c);
         fc_wino_pack_filters(job, oc, c, count, packed);
-        fc_wino_transform_rows(job, 0, FC_WINO_EDGE, count, packed, u + c * panel * itemsize, step);
+        fc_wino_transform_rows(job, 0, job->plan.edge, count, packed, u + c * panel * itemsize,
+                               step);
     }
 }

@@ -98,8 +98,9 @@ typedef struct {
 fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last, ptrdiff_t weight_row,
                        fc_conv_plan *plan);
 
-/* FC_WINOGRAD where it does not suit is FC_BAD_GEOMETRY. */
-typedef enum { FC_AUTO, FC_GEMM, FC_WINOGRAD } fc_algo;
+/* FC_WINOGRAD where it does not suit is FC_BAD_GEOMETRY. It has tiles of 6x6 pixels and, for 3x3 filters,
+ * of 4x4, and takes those that are faster by estimate; the last two ask for one of them. */
+typedef enum { FC_AUTO, FC_GEMM, FC_WINOGRAD, FC_WINOGRAD_4, FC_WINOGRAD_6 } fc_algo;
 
 fc_status fc_conv_forward(const fc_conv *g, fc_dtype dtype, fc_algo algo, const fc_array *x,
                           const fc_array *w, const fc_array *bias, const fc_array *y, int relu);
@@ -120,14 +121,15 @@ int fc_winograd_suits(const fc_conv *g);
 typedef struct {
     fc_algo algo;
     int depthwise;
-    double gemm_cost, winograd_cost;
-    ptrdiff_t tile_outputs;     /* along one axis of Winograd's tile */
-    ptrdiff_t winograd_tile[2]; /* filters and outputs of one call of its kernel */
+    double gemm_cost, winograd_cost; /* of the tile that it would take */
+    ptrdiff_t tile_outputs;          /* along one axis of Winograd's tile */
+    ptrdiff_t winograd_tile[2];      /* filters and outputs of one call of its kernel */
     ptrdiff_t winograd_channels;
     size_t winograd_bytes; /* scratch memory of Winograd's algorithm */
 } fc_choice;
-/* g has passed fc_conv_check; prepared: packing or transforming the filters costs nothing. */
-fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared);
+/* g has passed fc_conv_check; prepared: packing or transforming the filters costs nothing. The algorithm is
+ * the one asked for, or that of "auto"; Winograd's is named with its tile. */
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_algo algo, int prepared);
 /* Elements in a vector. */
 ptrdiff_t fc_lanes(fc_dtype dtype);
 
@@ -135,13 +137,14 @@ ptrdiff_t fc_lanes(fc_dtype dtype);
 
 /* How filters lie that were packed before the call: not at all, for algorithms that read them as they
  * are; in panels for the tile's broadcast side, or for its vectors; transformed for Winograd's
- * algorithm. What a form looks like depends on the filters, groups, dtype and kernels in use, not on
+ * tiles of 6x6 or of 4x4. What a form looks like depends on the filters, groups, dtype and kernels in use, not on
  * the image, the thread count or the layout: all shapes share it. */
 typedef enum {
     FC_FORM_PLAIN,
     FC_FORM_PANELS,
     FC_FORM_VECTORS,
     FC_FORM_TRANSFORMED,
+    FC_FORM_TRANSFORMED_4,
     FC_FORM_COUNT
 } fc_form;
 

@@ -196,23 +196,23 @@ typedef struct {
     double *sums, *products;
 } fc_norm_block;
 
-/* Winograd's transforms, F(m x m, r x r) with 6x6 tiles: see kernels/winograd.inc. Channels or filters
- * are the vectors, whole ones.
+/* Winograd's transforms, F(m x m, r x r) with tiles of `edge` = m + r - 1 both ways, 6 or 4: see
+ * kernels/winograd_axis.inc. Channels or filters are the vectors, whole ones.
  * wino_input: `rows` x `cols` tiles, m apart both ways, of a patch [row][column][channel], `src_col`
  * channels to a column, of which `vectors` are transformed; position p of a tile goes to
  * dst[p*dst_step + tile*dst_tile + channel]. */
 typedef struct {
-    ptrdiff_t m, rows, cols, vectors;
+    ptrdiff_t edge, m, rows, cols, vectors;
     const void *src;
     ptrdiff_t src_row, src_col;
     void *dst;
     ptrdiff_t dst_tile, dst_step;
 } fc_wino_input;
 
-/* src[channel][tap][filter] to the positions of `rows` rows, 1 or all 6, from `row` on; the first of
+/* src[channel][tap][filter] to the positions of `rows` rows, 1 or all, from `row` on; the first of
  * them is at dst[channel*filters + filter], the others dst_step apart; filters: whole vectors. */
 typedef struct {
-    ptrdiff_t r, row, rows, channels, filters;
+    ptrdiff_t edge, r, row, rows, channels, filters;
     const void *src;
     void *dst;
     ptrdiff_t dst_step;
@@ -221,7 +221,7 @@ typedef struct {
 /* Position p of one tile, src[p*src_step + channel], plus bias[channel], to the first `rows` x `cols` of
  * its m x m outputs, dst[row*dst_row + col*dst_col + channel]. */
 typedef struct {
-    ptrdiff_t m, rows, cols, vectors;
+    ptrdiff_t edge, m, rows, cols, vectors;
     const void *src;
     ptrdiff_t src_step;
     const void *bias;
@@ -348,17 +348,29 @@ typedef struct {
 /* The drivers behind it. */
 fc_status fc_conv_gemm(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
                        const fc_array *bias, const fc_array *y, int relu);
-/* fc_choose_algo's answer without the reasons: calls that have no choice do not pay for estimates. */
+/* The edge of the tile that a call asks for, 4 or 6, or 0. */
+static inline ptrdiff_t fc_winograd_edge(fc_algo algo) {
+    return algo == FC_WINOGRAD_4 ? 4 : algo == FC_WINOGRAD_6 ? 6 : 0;
+}
+
+static inline int fc_is_winograd(fc_algo algo) {
+    return algo >= FC_WINOGRAD;
+}
+
+/* fc_choose_algo's answer without the reasons, Winograd's algorithm with its tile: calls that have no choice do not pay for estimates. */
 fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype);
-fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, const fc_array *x, const fc_filters *w,
-                           const fc_array *bias, const fc_array *y, int relu, const char *gate);
+/* edge: of the tile, 4 or 6, or 0 for the faster one by estimate; prepared filters have theirs. */
+fc_status fc_conv_winograd(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, const fc_array *x,
+                           const fc_filters *w, const fc_array *bias, const fc_array *y, int relu,
+                           const char *gate);
 
 /* Their filters, packed: bytes, and the packing of w->plain to dst. */
 size_t fc_gemm_packed_bytes(const fc_conv *g, const fc_conv_plan *plan, size_t itemsize);
 fc_status fc_gemm_pack(const fc_conv *g, fc_dtype dtype, fc_form form, const fc_filters *w,
                        void *dst);
-size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype);
-fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, const fc_filters *w, void *dst);
+size_t fc_winograd_packed_bytes(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge);
+fc_status fc_winograd_pack(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, const fc_filters *w,
+                           void *dst);
 
 /* Outputs that are phases of a larger array: channel (ph*channels + c)*stride[1] + pw of a group
  * holds rows ph, ph + stride[0], ... and such columns of channel c of y, of `size` rows and columns. */

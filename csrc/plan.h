@@ -52,7 +52,8 @@ fc_form fc_gemm_form(const fc_conv *g, fc_dtype dtype, int channels_last);
 fc_status fc_plan_prepared(const fc_conv *g, fc_dtype dtype, int channels_last, fc_form form,
                            fc_conv_plan *plan);
 
-/* Winograd's tiles are 6 x 6. */
+/* Winograd's tiles are 6 x 6, or, for short sums or filters that would not fit, 4 x 4; these are the
+ * larger ones. */
 enum { FC_WINO_EDGE = 6, FC_WINO_POSITIONS = FC_WINO_EDGE * FC_WINO_EDGE };
 #define FC_WINO_LEAST_WORK 1e6     /* multiply-adds from which "auto" may take it */
 enum { FC_WINO_STAMP_BYTES = 64 }; /* of a slot: which V it holds */
@@ -65,7 +66,7 @@ static inline ptrdiff_t fc_wino_panel_step(ptrdiff_t channels, ptrdiff_t filters
 
 /* Winograd's F(m x m, r x r): see conv_winograd.c for what strips, bands and blocks are. */
 typedef struct {
-    ptrdiff_t m, r;
+    ptrdiff_t m, r, edge, positions;  /* edge = m + r - 1, positions its square */
     ptrdiff_t tile_rows, tile_cols;   /* of one image */
     ptrdiff_t strip_cols, col_strips; /* tiles in a strip, strips in a row of tiles */
     ptrdiff_t band_strips, block_strips, patch_strips; /* in V, in a task, turned at a time */
@@ -83,7 +84,9 @@ typedef struct {
     size_t u_bytes, v_bytes, workspace_bytes;
 } fc_wino_plan;
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan);
+/* edge: of the tile, 4 or 6, or 0 for the faster one by estimate. */
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, int prepared,
+                           fc_wino_plan *plan);
 
 /* A run of output pixels that lie in one row: lane is its first place in the panel. */
 typedef struct {

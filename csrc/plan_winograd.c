@@ -5,14 +5,15 @@
 
 #include "plan.h"
 
-enum { POSITIONS = FC_WINO_POSITIONS, EDGE = FC_WINO_EDGE, MOST_TILES = 64, LEAST_CHANNELS = 24 };
+enum { MOST_TILES = 64, LEAST_CHANNELS = 24, LEAST_CHANNELS_4 = 16 };
 enum { MOST_OWN = 16 << 20 }; /* bytes, all threads together */
 
-/* Outputs and taps along one axis of the variant that fits the filter; 0 when none does. */
-static ptrdiff_t outputs_of_tile(const fc_conv *g) {
-    if (g->kernel[1] != g->kernel[2])
+/* Outputs along one axis of the tile of that edge, where it fits the filter; else 0. */
+static ptrdiff_t outputs_of_tile(const fc_conv *g, ptrdiff_t edge) {
+    const ptrdiff_t r = g->kernel[1];
+    if (r != g->kernel[2] || !(r == 3 || (r == 5 && edge == 6)))
         return 0;
-    return g->kernel[1] == 3 ? 4 : g->kernel[1] == 5 ? 2 : 0;
+    return edge + 1 - r;
 }
 
 static ptrdiff_t band_budget(void) {
@@ -21,21 +22,21 @@ static ptrdiff_t band_budget(void) {
 }
 
 int fc_winograd_suits(const fc_conv *g) {
-    const ptrdiff_t m = outputs_of_tile(g);
+    const ptrdiff_t m = outputs_of_tile(g, 6);
     if (m == 0 || g->in[0] != 1 || g->out[0] != 1 || g->kernel[0] != 1 || g->pad[0] != 0)
         return 0;
     for (int axis = 1; axis < FC_SPATIAL; axis++)
         if (g->stride[axis] != 1 || g->dilation[axis] != 1)
             return 0;
-    /* even one row of tiles must leave the scratch memory bounded */
+    /* even one row of tiles must leave the scratch memory bounded; smaller ones take less */
     const double tiles = (double)fc_ceil_div(g->out[2], m) + FC_MAX_NR;
-    return POSITIONS * tiles * (double)(g->C / g->G) * sizeof(double) <= 16e6 &&
+    return FC_WINO_POSITIONS * tiles * (double)(g->C / g->G) * sizeof(double) <= 16e6 &&
            (double)g->in[2] + 6 * (double)g->out[2] <= 1e6;
 }
 
 /* Bytes of U, V and M for each of what they grow with. */
-static ptrdiff_t position_bytes(const fc_kernels *t) {
-    return POSITIONS * (ptrdiff_t)t->itemsize;
+static ptrdiff_t position_bytes(const fc_kernels *t, const fc_wino_plan *plan) {
+    return plan->positions * (ptrdiff_t)t->itemsize;
 }
 
 /* Each task takes strips of its own through all steps. The bands must be as full as one for all would
@@ -45,8 +46,8 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strip
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
     const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
-    const ptrdiff_t u_bytes = panels * plan->oc_panel * channels * position_bytes(t);
-    const ptrdiff_t tiles = FC_MIN(MOST_TILES, l2 / 4 / (channels * position_bytes(t)));
+    const ptrdiff_t u_bytes = panels * plan->oc_panel * channels * position_bytes(t, plan);
+    const ptrdiff_t tiles = FC_MIN(MOST_TILES, l2 / 4 / (channels * position_bytes(t, plan)));
     if (u_bytes > l2 * 3 / 2 || tiles < plan->strip_cols)
         return 0;
     ptrdiff_t bands = fc_ceil_div(strips, tiles / plan->strip_cols);
@@ -57,7 +58,7 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strip
     if (bands < plan->threads || 4 * bands * plan->band_strips > 5 * strips)
         return 0;
     const ptrdiff_t m_bytes =
-        plan->oc_panel * plan->band_strips * plan->strip_cols * position_bytes(t);
+        plan->oc_panel * plan->band_strips * plan->strip_cols * position_bytes(t, plan);
     plan->oc_block = fc_even_part(panels, FC_MAX(1, l2 / 4 / m_bytes)) * plan->oc_panel;
     plan->oc_chunk = ocs;
     plan->channel_block = channels;
@@ -86,9 +87,9 @@ static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, ptrdiff_t stri
         plan->channel_block =
             fc_even_part(channels, FC_MAX(16, l2 / 8 / (plan->r * plan->r * panel_bytes)));
         plan->u_channels =
-            fc_even_part(plan->channel_block, FC_MAX(8, u_budget / (EDGE * panel_bytes)));
+            fc_even_part(plan->channel_block, FC_MAX(8, u_budget / (plan->edge * panel_bytes)));
     } else {
-        const ptrdiff_t fit = l2 / 2 / (POSITIONS * panel_bytes * strips * plan->strip_cols);
+        const ptrdiff_t fit = l2 / 2 / (plan->positions * panel_bytes * strips * plan->strip_cols);
         ptrdiff_t cuts = fc_ceil_div(panels, FC_MAX(1, fit));
         if (cuts < 4 * plan->threads) /* as many for each thread */
             cuts = FC_MIN(panels, fc_round_up(cuts, plan->threads));
@@ -105,8 +106,8 @@ static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, ptrdiff_t stri
 static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strips,
                               fc_wino_plan *plan) {
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
-    const ptrdiff_t strip_bytes = channels * plan->strip_cols * position_bytes(t);
-    const ptrdiff_t panel_bytes = plan->oc_panel * channels * position_bytes(t);
+    const ptrdiff_t strip_bytes = channels * plan->strip_cols * position_bytes(t, plan);
+    const ptrdiff_t panel_bytes = plan->oc_panel * channels * position_bytes(t, plan);
     const ptrdiff_t chunk = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel_bytes) * plan->oc_panel;
     plan->band_strips = fc_even_part(strips, FC_MAX(1, band_budget() / strip_bytes));
     plan->block_strips = fc_even_part(plan->band_strips, FC_MAX(1, MOST_TILES / plan->strip_cols));
@@ -114,7 +115,7 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t s
     plan->channel_block = channels;
     const ptrdiff_t panels = fc_ceil_div(plan->oc_chunk, plan->oc_panel);
     const ptrdiff_t m_bytes =
-        plan->oc_panel * plan->block_strips * plan->strip_cols * position_bytes(t);
+        plan->oc_panel * plan->block_strips * plan->strip_cols * position_bytes(t, plan);
     const ptrdiff_t fit = FC_MAX(1, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / m_bytes);
     const ptrdiff_t blocks = fc_ceil_div(plan->band_strips, plan->block_strips);
     ptrdiff_t cuts = fc_ceil_div(panels, fit);
@@ -128,7 +129,7 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t s
 static void plan_blocks(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t strips = FC_MAX(1, g->N * plan->tile_rows * plan->col_strips);
     const ptrdiff_t tiles = strips * plan->strip_cols, l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const int small = tiles * plan->oc_panel * position_bytes(t) <= l2 / 2;
+    const int small = tiles * plan->oc_panel * position_bytes(t, plan) <= l2 / 2;
     if (small && tiles * plan->threads <= 2 * (g->OC / g->G))
         plan_few_tiles(g, t, strips, plan);
     else if (plan_own_bands(g, t, strips, plan))
@@ -145,14 +146,14 @@ static void plan_image(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan
     const ptrdiff_t channels = fc_round_up(g->C / g->G, t->lanes);
     plan->v_pitch = fc_spread(channels, t->itemsize);
     plan->v_step = fc_spread(plan->band_strips * plan->strip_cols * plan->v_pitch, t->itemsize);
-    const ptrdiff_t row_bytes = (plan->m * plan->strip_cols + EDGE - plan->m) * t->nr * itemsize;
+    const ptrdiff_t row_bytes = (plan->m * plan->strip_cols + plan->r - 1) * t->nr * itemsize;
     const ptrdiff_t fit = (ptrdiff_t)fc_cpu_caches()->l2 / 8 / (plan->m * row_bytes);
     /* strips of several images or columns are not one patch */
     plan->patch_strips = plan->col_strips > 1
                              ? 1
                              : FC_MAX(1, FC_MIN(FC_MIN(plan->band_strips, plan->tile_rows), fit));
-    plan->patch_bytes = (size_t)((plan->m * plan->patch_strips + EDGE - plan->m) * row_bytes);
-    const size_t v = (size_t)(POSITIONS * plan->v_step * itemsize);
+    plan->patch_bytes = (size_t)((plan->m * plan->patch_strips + plan->r - 1) * row_bytes);
+    const size_t v = (size_t)(plan->positions * plan->v_step * itemsize);
     if ((size_t)plan->threads * v > MOST_OWN)
         plan->own_v = 0;
     const int own = plan->own_bands || plan->own_v;
@@ -166,31 +167,29 @@ static void plan_memory(const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t channels = plan->u_in_tasks ? plan->channel_block : t->lanes;
     const ptrdiff_t packed = channels * plan->oc_panel * plan->r * plan->r;
     const ptrdiff_t row_bytes =
-        EDGE * fc_wino_panel_step(plan->u_channels, plan->oc_panel, t) * itemsize;
+        plan->edge * fc_wino_panel_step(plan->u_channels, plan->oc_panel, t) * itemsize;
     const ptrdiff_t row = (plan->m * plan->m * plan->strip_cols + 1) * plan->oc_panel;
     plan->m_step = fc_spread(plan->oc_block * plan->block_strips * plan->strip_cols, t->itemsize);
     plan->packed_bytes = fc_align(FC_MAX(plan->patch_bytes, (size_t)(packed * itemsize)));
     plan->u_panel_bytes =
-        POSITIONS * fc_wino_panel_step(plan->channel_block, plan->oc_panel, t) * itemsize;
+        plan->positions * fc_wino_panel_step(plan->channel_block, plan->oc_panel, t) * itemsize;
     const size_t u = (size_t)(fc_ceil_div(plan->oc_chunk, plan->oc_panel) * plan->u_panel_bytes);
     /* as for V: a line of U from another core's cache takes longer than making it once more */
     plan->own_u = plan->own_bands && !plan->prepared && plan->threads > 1 &&
                   (size_t)plan->threads * u <= MOST_OWN;
     plan->u_bytes = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : u;
     plan->u_slot_bytes = plan->u_in_tasks ? fc_align((size_t)row_bytes) : plan->own_u ? u : 0;
-    plan->m_bytes = (size_t)(POSITIONS * plan->m_step * itemsize);
+    plan->m_bytes = (size_t)(plan->positions * plan->m_step * itemsize);
     plan->slot_bytes = FC_WINO_STAMP_BYTES + plan->packed_bytes + plan->u_slot_bytes +
                        plan->m_bytes + plan->v_slot_bytes + fc_align((size_t)(row * itemsize));
     plan->workspace_bytes =
         plan->u_bytes + plan->v_bytes + (size_t)plan->threads * fc_slot_step(plan->slot_bytes);
 }
 
-fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wino_plan *plan) {
-    const fc_kernels *t = fc_table(dtype);
-    if (!fc_winograd_suits(g))
-        return FC_BAD_GEOMETRY;
-    *plan = (fc_wino_plan){.prepared = prepared};
-    plan->m = outputs_of_tile(g);
+static void plan_tile(const fc_conv *g, const fc_kernels *t, ptrdiff_t edge, int prepared,
+                      fc_wino_plan *plan) {
+    *plan = (fc_wino_plan){.prepared = prepared, .edge = edge, .positions = edge * edge};
+    plan->m = outputs_of_tile(g, edge);
     plan->r = g->kernel[1];
     plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
     plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
@@ -201,7 +200,6 @@ fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, int prepared, fc_wi
     plan_blocks(g, t, plan);
     plan_image(g, t, plan);
     plan_memory(t, plan);
-    return FC_OK;
 }
 
 /* ---- the choice ---------------------------------------------------------------------------- */
@@ -231,35 +229,58 @@ static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
 }
 
 /* Vector FMAs in the time that an element of U takes to come from memory, where it was made before the
- * call and all of it outgrows the second-level cache: 13.7 GB/s on one core beside 7.6 G FMAs/s. */
+ * call and all of it does not stay in the second-level cache beside the rest: 9.5 GB/s on one core, asked
+ * for ahead, beside 7.6 G FMAs/s, or half as many where vectors are short and each takes two instructions. */
 static double streaming_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
-    const double bytes = POSITIONS * (double)g->OC * (double)(g->C / g->G) * (double)t->itemsize;
-    return plan->prepared && bytes > (double)fc_cpu_caches()->l2 ? 0.6 * (double)t->itemsize : 0;
+    const double bytes =
+        (double)plan->positions * (double)g->OC * (double)(g->C / g->G) * (double)t->itemsize;
+    if (!plan->prepared || bytes <= (double)fc_cpu_caches()->l2 * 3 / 8)
+        return 0;
+    return (t->lanes * (ptrdiff_t)t->itemsize > 16 ? 0.8 : 0.4) * (double)t->itemsize;
 }
 
 static double winograd_cost(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    const int small = plan->edge == 4;
     const double tiles = (double)(g->N * plan->tile_rows * plan->tile_cols);
     const double channels = (double)(g->C / g->G), lanes = (double)t->lanes;
     const double c_vectors = (double)fc_ceil_div(g->C / g->G, t->lanes);
     const double oc_vectors = (double)fc_ceil_div(g->OC / g->G, t->lanes);
     /* U and V come from the second-level cache at best */
     const double product = FC_MAX(1.3 * tiles, lanes * streaming_cost(g, t, plan));
-    /* a vector of filters is packed, 9 of taps, and 36 of U written and read: bound by their bytes */
-    const double weights = plan->prepared ? 0 : 7.5 * lanes * (double)t->itemsize;
-    /* transforms are additions: half an FMA each where that is two instructions */
+    const double in = small ? 200 : 500,
+                 out = small ? 200 : 700; /* a tile's transforms, by vector */
+    /* they are additions: half an FMA each where that is two instructions */
     const double adds = t->fma ? 1 : 0.5;
+    /* a vector of filters is packed, 9 of taps, and 36 or 16 of U written and read: bound by their bytes */
+    const double weights = plan->prepared ? 0 : (small ? 6.5 : 7.5) * lanes * (double)t->itemsize;
     const double images = plan->own_v ? plan->threads : 1, copies = plan->own_u ? plan->threads : 1;
-    return (double)g->G * (product * POSITIONS * channels * oc_vectors +
-                           tiles * adds * (500 * c_vectors * images + 700 * oc_vectors) +
+    return (double)g->G * (product * (double)plan->positions * channels * oc_vectors +
+                           tiles * adds * (in * c_vectors * images + out * oc_vectors) +
                            weights * channels * oc_vectors * copies) +
            meeting_cost(g, plan);
 }
 
-/* Below some work there is little to save. Sums over few channels are so precise that Winograd's error
- * would be more than 2.5 times theirs (docs/performance.md). */
-static int may_take_winograd(const fc_conv *g) {
-    return g->C / g->G >= LEAST_CHANNELS && fc_multiply_adds(g) >= FC_WINO_LEAST_WORK &&
-           !fc_is_depthwise(g);
+fc_status fc_plan_winograd(const fc_conv *g, fc_dtype dtype, ptrdiff_t edge, int prepared,
+                           fc_wino_plan *plan) {
+    const fc_kernels *t = fc_table(dtype);
+    if (!fc_winograd_suits(g) || (edge && !outputs_of_tile(g, edge)))
+        return FC_BAD_GEOMETRY;
+    plan_tile(g, t, edge ? edge : 6, prepared, plan);
+    if (!edge && outputs_of_tile(g, 4)) {
+        fc_wino_plan smaller;
+        plan_tile(g, t, 4, prepared, &smaller);
+        if (winograd_cost(g, t, &smaller) < winograd_cost(g, t, plan))
+            *plan = smaller;
+    }
+    return FC_OK;
+}
+
+/* Below some work there is little to save. Sums over few channels are so precise that the error of the
+ * larger tile would be more than 2.5 times theirs (docs/performance.md); the smaller one's is below it, but
+ * vectors of fewer channels are mostly empty. */
+static int may_take_winograd(const fc_conv *g, ptrdiff_t edge) {
+    return g->C / g->G >= (edge == 4 ? LEAST_CHANNELS_4 : LEAST_CHANNELS) &&
+           fc_multiply_adds(g) >= FC_WINO_LEAST_WORK && !fc_is_depthwise(g);
 }
 
 ptrdiff_t fc_lanes(fc_dtype dtype) {
@@ -267,15 +288,18 @@ ptrdiff_t fc_lanes(fc_dtype dtype) {
 }
 
 fc_algo fc_auto_algo(const fc_conv *g, fc_dtype dtype) {
-    return may_take_winograd(g) ? fc_choose_algo(g, dtype, 0).algo : FC_GEMM;
+    return may_take_winograd(g, 4) ? fc_choose_algo(g, dtype, FC_AUTO, 0).algo : FC_GEMM;
 }
 
-fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
+fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_algo algo, int prepared) {
     const fc_kernels *t = fc_table(dtype);
-    fc_choice choice = {.algo = FC_GEMM, .depthwise = fc_is_depthwise(g)};
+    fc_choice choice = {.algo = algo == FC_AUTO ? FC_GEMM : algo, .depthwise = fc_is_depthwise(g)};
+    ptrdiff_t edge = fc_winograd_edge(algo);
     choice.gemm_cost = choice.winograd_cost = -1;
+    if (algo == FC_AUTO && outputs_of_tile(g, 4) && !may_take_winograd(g, 6))
+        edge = 4;
     fc_wino_plan plan;
-    if (fc_plan_winograd(g, dtype, prepared, &plan) != FC_OK)
+    if (fc_plan_winograd(g, dtype, edge, prepared, &plan) != FC_OK)
         return choice;
     choice.gemm_cost = gemm_cost(g, dtype);
     choice.winograd_cost = winograd_cost(g, t, &plan);
@@ -284,7 +308,8 @@ fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared) {
     choice.winograd_tile[0] = FC_MIN(t->nr, plan.oc_panel);
     choice.winograd_tile[1] = t->mr * plan.m * plan.m;
     choice.winograd_channels = plan.channel_block;
-    if (may_take_winograd(g) && choice.winograd_cost < choice.gemm_cost)
-        choice.algo = FC_WINOGRAD;
+    const int pays = may_take_winograd(g, plan.edge) && choice.winograd_cost < choice.gemm_cost;
+    if (fc_is_winograd(algo) || (algo == FC_AUTO && pays))
+        choice.algo = plan.edge == 4 ? FC_WINOGRAD_4 : FC_WINOGRAD_6;
     return choice;
 }

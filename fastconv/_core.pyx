@@ -59,7 +59,7 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_plan_conv(const fc_conv *g, fc_dtype dtype, int channels_last,
                            ptrdiff_t weight_row, fc_conv_plan *plan)
     ctypedef enum fc_algo:
-        FC_AUTO, FC_GEMM, FC_WINOGRAD
+        FC_AUTO, FC_GEMM, FC_WINOGRAD, FC_WINOGRAD_4, FC_WINOGRAD_6
     int fc_winograd_suits(const fc_conv *g)
     ctypedef struct fc_choice:
         fc_algo algo
@@ -68,7 +68,7 @@ cdef extern from "fastconv.h" nogil:
         ptrdiff_t tile_outputs, winograd_channels
         ptrdiff_t *winograd_tile
         size_t winograd_bytes
-    fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, int prepared)
+    fc_choice fc_choose_algo(const fc_conv *g, fc_dtype dtype, fc_algo algo, int prepared)
     ptrdiff_t fc_lanes(fc_dtype dtype)
     ctypedef enum fc_form:
         FC_FORM_PLAIN
@@ -172,7 +172,9 @@ cdef Py_ssize_t _large = 128 << 10
 cdef Py_ssize_t _zero_page_bytes = 32 << 20
 cdef object _float32 = np.dtype(np.float32)
 cdef object _float64 = np.dtype(np.float64)
-cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD}
+# the last two ask for one of the tiles of Winograd's algorithm, for tests
+cdef dict _algos = {"auto": FC_AUTO, "gemm": FC_GEMM, "winograd": FC_WINOGRAD,
+                    "winograd 4x4": FC_WINOGRAD_4, "winograd 6x6": FC_WINOGRAD_6}
 cdef object _index_dtypes = (None, np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.int64))
 
 
@@ -681,7 +683,7 @@ def conv_plan(Conv g, dtype):
     cdef fc_conv_plan plan
     cdef fc_dtype code = FC_F32 if dtype == np.float32 else FC_F64
     cdef ptrdiff_t row = g.c.C // g.c.G * g.c.kernel[0] * g.c.kernel[1] * g.c.kernel[2]
-    cdef fc_choice choice = fc_choose_algo(&g.c, code, False)
+    cdef fc_choice choice = fc_choose_algo(&g.c, code, FC_AUTO, False)
     _raise_status(fc_plan_conv(&g.c, code, g.channels_last, row, &plan), g.geometry)
     return _describe(choice, plan, fc_lanes(code))
 
@@ -689,7 +691,7 @@ def conv_plan(Conv g, dtype):
 cdef dict _describe(fc_choice choice, fc_conv_plan plan, ptrdiff_t lanes):
     """Costs are in multiply-adds at the peak rate; below 0 where an algorithm does not suit."""
     return {
-        "algorithm": "winograd" if choice.algo == FC_WINOGRAD
+        "algorithm": "winograd" if choice.algo in (FC_WINOGRAD_4, FC_WINOGRAD_6)
                      else "depthwise" if choice.depthwise else "gemm",
         "multiply_adds": plan.multiply_adds,
         "threads": plan.threads,

@@ -239,7 +239,7 @@ static conv_data make_conv(const fc_kernels *t, fc_dtype dtype, const conv_case 
 
 /* Rounding errors of the transforms grow with the sums of their absolute values: for an output of one
  * channel of numbers up to 1, at most the square of max over k of sum over i of |A[k][i]| * |G[i]| *
- * |B[i]| (the last two are sums over a row): 25 for F(4, 3), 38 for F(2, 5), 32 for F(3, 4), 20 for F(5, 2). */
+ * |B[i]| (the last two are sums over a row): 25 for F(4, 3), 8 for F(2, 3), 38 for F(2, 5), 32 for F(3, 4), 20 for F(5, 2). */
 static double winograd_bound(ptrdiff_t terms) {
     return 38.0 * 38.0 * (double)terms;
 }
@@ -281,7 +281,7 @@ static void check_prepared(const conv_data *d, layout l, fc_algo algo, double bo
 static void check_conv_calls(const conv_data *d, layout l, fc_algo algo) {
     const fc_kernels *t = d->t;
     const char *name = d->c->name;
-    const int winograd = algo == FC_WINOGRAD;
+    const int winograd = algo >= FC_WINOGRAD;
     const double y_bound = winograd ? winograd_bound(d->y.terms) : 0;
     const double dx_bound = winograd ? winograd_bound(d->dx.terms) : 0;
     for (int relu = 0; relu < 2; relu++) {
@@ -344,7 +344,9 @@ static void check_convolutions(const fc_kernels *t, fc_dtype dtype) {
                 fc_set_num_threads(threads);
                 check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_GEMM);
                 if (fc_winograd_suits(&d.g))
-                    check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_WINOGRAD);
+                    check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_WINOGRAD_6);
+                if (fc_winograd_suits(&d.g) && d.g.kernel[1] == 3)
+                    check_conv_calls(&d, (layout)((l + threads) % LAYOUTS), FC_WINOGRAD_4);
             }
             check_columns(&d, (layout)l);
             release();

@@ -1,44 +1,51 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Winograd's transforms against their matrices, as they stand in kernels/winograd.inc, and the three
+ * Winograd's transforms against their matrices, as they stand in kernels/winograd_axis.inc, and the three
  * together against the plain sum. */
 #include <string.h>
 
 #include "check.h"
 
-enum { EDGE = 6, POSITIONS = 36, MOST = 5 };
+enum { EDGE = 6, POSITIONS = 36, MOST = 5 }; /* of the larger tiles; the smaller ones have edge 4 */
 
 static const double A = 0.70710678118654752440, B = 1.41421356237309504880;
 
 typedef double matrix[EDGE][EDGE]; /* rows and columns that are not used are 0 */
 
-static void make_bt(matrix m) {
+static void make_bt(ptrdiff_t edge, matrix m) {
+    const matrix small = {{-1, 0, 1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}};
     const matrix bt = {{1, 0, -2.5, 0, 1, 0},  {0, -B, -2, A, 1, 0},   {0, B, -2, -A, 1, 0},
                        {0, -A, -0.5, B, 1, 0}, {0, A, -0.5, -B, 1, 0}, {0, 1, 0, -2.5, 0, 1}};
-    memcpy(m, bt, sizeof bt);
+    memcpy(m, edge == EDGE ? bt : small, sizeof bt);
 }
 
-static const double points[] = {0, A, -A, B, -B};
+/* The finite ones, edge - 1 of them. */
+static const double *points_of(ptrdiff_t edge) {
+    static const double points[] = {0, A, -A, B, -B}, small[] = {0, 1, -1};
+    return edge == EDGE ? points : small;
+}
 
-static void make_g(ptrdiff_t r, matrix m) {
+static void make_g(ptrdiff_t edge, ptrdiff_t r, matrix m) {
+    const double *points = points_of(edge);
     memset(m, 0, sizeof(matrix));
-    for (int i = 0; i < 5; i++)
+    for (ptrdiff_t i = 0; i < edge - 1; i++)
         for (ptrdiff_t k = 0; k < r; k++)
             m[i][k] = pow(points[i], (double)k);
-    m[5][r - 1] = 1;
+    m[edge - 1][r - 1] = 1;
 }
 
 /* Powers of the points, m of them, over the product of the distances to the other points. */
-static void make_at(ptrdiff_t m, matrix at) {
+static void make_at(ptrdiff_t edge, ptrdiff_t m, matrix at) {
+    const double *points = points_of(edge);
     memset(at, 0, sizeof(matrix));
-    for (int i = 0; i < 5; i++) {
+    for (ptrdiff_t i = 0; i < edge - 1; i++) {
         double scale = 1;
-        for (int j = 0; j < 5; j++)
+        for (ptrdiff_t j = 0; j < edge - 1; j++)
             if (j != i)
                 scale *= points[i] - points[j];
         for (ptrdiff_t k = 0; k < m; k++)
             at[k][i] = pow(points[i], (double)k) / scale;
     }
-    at[m - 1][5] = 1;
+    at[m - 1][edge - 1] = 1;
 }
 
 /* out = t * in * t', with the sum of absolute values that bounds the rounding error. */
@@ -65,24 +72,26 @@ static void compare(const fc_kernels *t, double actual, double expected, double 
 }
 
 /* The positions of one transformed tile, `step` elements apart. */
-static void compare_positions(const fc_kernels *t, const matrix transformation, const matrix tile,
-                              void *actual, ptrdiff_t step, const char *what, ptrdiff_t variant) {
+static void compare_positions(const fc_kernels *t, ptrdiff_t edge, const matrix transformation,
+                              const matrix tile, void *actual, ptrdiff_t step, const char *what,
+                              ptrdiff_t variant) {
     matrix expected;
     double magnitude;
     transform(transformation, tile, expected, &magnitude);
-    for (ptrdiff_t p = 0; p < POSITIONS; p++)
-        compare(t, get(t, actual, p * step), expected[p / EDGE][p % EDGE], magnitude, what, variant,
+    for (ptrdiff_t p = 0; p < edge * edge; p++)
+        compare(t, get(t, actual, p * step), expected[p / edge][p % edge], magnitude, what, variant,
                 p);
 }
 
-static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdiff_t cols,
-                        ptrdiff_t vectors) {
+static void check_input(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m, ptrdiff_t rows,
+                        ptrdiff_t cols, ptrdiff_t vectors) {
     const ptrdiff_t channels = vectors * t->lanes, src_col = channels + t->lanes;
-    const ptrdiff_t src_row = (m * cols + EDGE - m) * src_col;
+    const ptrdiff_t src_row = (m * cols + edge - m) * src_col;
     const ptrdiff_t dst_tile = channels + 1, step = rows * cols * dst_tile + 1;
-    void *src = take_random(t, (m * rows + EDGE - m) * src_row);
-    void *dst = take_elements(t, POSITIONS * step);
-    const fc_wino_input input = {.m = m,
+    void *src = take_random(t, (m * rows + edge - m) * src_row);
+    void *dst = take_elements(t, edge * edge * step);
+    const fc_wino_input input = {.edge = edge,
+                                 .m = m,
                                  .rows = rows,
                                  .cols = cols,
                                  .vectors = vectors,
@@ -94,7 +103,8 @@ static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdif
                                  .dst_step = step};
     t->wino_input(&input);
     matrix bt, d;
-    make_bt(bt);
+    make_bt(edge, bt);
+    memset(d, 0, sizeof d);
     for (ptrdiff_t i = 0; i < rows * cols * dst_tile; i++) {
         const ptrdiff_t tile = i / dst_tile, channel = i % dst_tile;
         if (channel >= channels) {
@@ -102,31 +112,34 @@ static void check_input(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdif
             expect(untouched != untouched, "wino_input wrote between two tiles");
             continue;
         }
-        for (ptrdiff_t k = 0; k < POSITIONS; k++)
-            d[k / EDGE][k % EDGE] = get(t, src,
-                                        (tile / cols * m + k / EDGE) * src_row +
-                                            (tile % cols * m + k % EDGE) * src_col + channel);
-        compare_positions(t, (const double (*)[EDGE])bt, (const double (*)[EDGE])d, at(t, dst, i),
-                          step, "wino_input", m);
+        for (ptrdiff_t k = 0; k < edge * edge; k++)
+            d[k / edge][k % edge] = get(t, src,
+                                        (tile / cols * m + k / edge) * src_row +
+                                            (tile % cols * m + k % edge) * src_col + channel);
+        compare_positions(t, edge, (const double (*)[EDGE])bt, (const double (*)[EDGE])d,
+                          at(t, dst, i), step, "wino_input", m);
     }
     release();
 }
 
 void check_wino_input(const fc_kernels *t) {
-    for (ptrdiff_t m = 2; m <= 4; m += 2)
-        for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
-            for (ptrdiff_t cols = 1; cols <= 3; cols++)
-                for (ptrdiff_t rows = 1; rows <= 2; rows++)
-                    check_input(t, m, rows, cols, vectors);
+    for (ptrdiff_t vectors = 1; vectors <= 2; vectors++)
+        for (ptrdiff_t cols = 1; cols <= 3; cols++)
+            for (ptrdiff_t rows = 1; rows <= 2; rows++) {
+                check_input(t, EDGE, 4, rows, cols, vectors);
+                check_input(t, EDGE, 2, rows, cols, vectors);
+                check_input(t, 4, 2, rows, cols, vectors);
+            }
 }
 
 /* The positions of `rows` rows, from `row` on. */
-static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t row, ptrdiff_t rows,
-                          ptrdiff_t filters) {
+static void check_weights(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t r, ptrdiff_t row,
+                          ptrdiff_t rows, ptrdiff_t filters) {
     const ptrdiff_t channels = 3, step = channels * filters + 1;
     const ptrdiff_t count = channels * r * r * filters;
-    void *src = take_random(t, count), *dst = take_elements(t, rows * EDGE * step);
-    const fc_wino_weights weights = {.r = r,
+    void *src = take_random(t, count), *dst = take_elements(t, rows * edge * step);
+    const fc_wino_weights weights = {.edge = edge,
+                                     .r = r,
                                      .row = row,
                                      .rows = rows,
                                      .channels = channels,
@@ -136,7 +149,7 @@ static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t row, ptrdi
                                      .dst_step = step};
     t->wino_weights(&weights);
     matrix g, taps, expected;
-    make_g(r, g);
+    make_g(edge, r, g);
     for (ptrdiff_t i = 0; i < channels * filters; i++) {
         double magnitude;
         memset(taps, 0, sizeof taps);
@@ -144,28 +157,35 @@ static void check_weights(const fc_kernels *t, ptrdiff_t r, ptrdiff_t row, ptrdi
             taps[tap / r][tap % r] =
                 get(t, src, (i / filters * r * r + tap) * filters + i % filters);
         transform((const double (*)[EDGE])g, (const double (*)[EDGE])taps, expected, &magnitude);
-        for (ptrdiff_t p = 0; p < rows * EDGE; p++)
-            compare(t, get(t, dst, p * step + i), expected[row + p / EDGE][p % EDGE], magnitude,
+        for (ptrdiff_t p = 0; p < rows * edge; p++)
+            compare(t, get(t, dst, p * step + i), expected[row + p / edge][p % edge], magnitude,
                     "wino_weights", r, p);
     }
     release();
 }
 
-void check_wino_weights(const fc_kernels *t) {
-    for (ptrdiff_t r = 3; r <= 5; r += 2)
-        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++) {
-            check_weights(t, r, 0, EDGE, vectors * t->lanes);
-            for (ptrdiff_t row = 0; row < EDGE; row++)
-                check_weights(t, r, row, 1, vectors * t->lanes);
-        }
+static void check_all_weights(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t r) {
+    for (ptrdiff_t vectors = 1; vectors <= 3; vectors++) {
+        check_weights(t, edge, r, 0, edge, vectors * t->lanes);
+        for (ptrdiff_t row = 0; row < edge; row++)
+            check_weights(t, edge, r, row, 1, vectors * t->lanes);
+    }
 }
 
-static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdiff_t cols,
-                         ptrdiff_t vectors, int relu) {
+void check_wino_weights(const fc_kernels *t) {
+    check_all_weights(t, EDGE, 3);
+    check_all_weights(t, EDGE, 5);
+    check_all_weights(t, 4, 3);
+}
+
+static void check_output(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m, ptrdiff_t rows,
+                         ptrdiff_t cols, ptrdiff_t vectors, int relu) {
     const ptrdiff_t channels = vectors * t->lanes, step = channels + 1;
     const ptrdiff_t dst_col = channels + 1, dst_row = cols * dst_col + 1;
-    void *src = take_random(t, (POSITIONS - 1) * step + channels), *bias = take_random(t, channels);
-    fc_wino_output output = {.m = m,
+    void *src = take_random(t, (edge * edge - 1) * step + channels),
+         *bias = take_random(t, channels);
+    fc_wino_output output = {.edge = edge,
+                             .m = m,
                              .rows = rows,
                              .cols = cols,
                              .vectors = vectors,
@@ -178,7 +198,8 @@ static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdi
     output.dst = take_elements(t, rows * dst_row);
     t->wino_output(&output);
     matrix at, products, expected;
-    make_at(m, at);
+    make_at(edge, m, at);
+    memset(products, 0, sizeof products);
     for (ptrdiff_t i = 0; i < rows * dst_row; i++) {
         const ptrdiff_t row = i / dst_row, col = i % dst_row / dst_col;
         const ptrdiff_t channel = i % dst_row % dst_col;
@@ -188,8 +209,8 @@ static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdi
             expect(actual != actual, "wino_output wrote beside its outputs");
             continue;
         }
-        for (ptrdiff_t p = 0; p < POSITIONS; p++)
-            products[p / EDGE][p % EDGE] = get(t, src, p * step + channel);
+        for (ptrdiff_t p = 0; p < edge * edge; p++)
+            products[p / edge][p % edge] = get(t, src, p * step + channel);
         transform((const double (*)[EDGE])at, (const double (*)[EDGE])products, expected,
                   &magnitude);
         const double offset = get(t, bias, channel), sum = expected[row][col] + offset;
@@ -199,12 +220,17 @@ static void check_output(const fc_kernels *t, ptrdiff_t m, ptrdiff_t rows, ptrdi
     release();
 }
 
+static void check_outputs(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m) {
+    for (ptrdiff_t vectors = 1; vectors <= 3; vectors++)
+        for (ptrdiff_t rows = 1; rows <= m; rows++)
+            for (ptrdiff_t cols = 1; cols <= m; cols++)
+                check_output(t, edge, m, rows, cols, vectors, (int)(cols % 2));
+}
+
 void check_wino_output(const fc_kernels *t) {
-    for (ptrdiff_t m = 2; m <= 4; m += 2)
-        for (ptrdiff_t vectors = 1; vectors <= 3; vectors++)
-            for (ptrdiff_t rows = 1; rows <= m; rows++)
-                for (ptrdiff_t cols = 1; cols <= m; cols++)
-                    check_output(t, m, rows, cols, vectors, (int)(cols % 2));
+    check_outputs(t, EDGE, 4);
+    check_outputs(t, EDGE, 2);
+    check_outputs(t, 4, 2);
 }
 
 /* ---- weight gradient: channels along the vectors -------------------------------------------- */
@@ -227,9 +253,9 @@ static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m, ptrdif
                                  .dst_step = step};
     matrix transformation, tile;
     if (edge == EDGE)
-        make_bt(transformation);
+        make_bt(EDGE, transformation);
     else
-        make_g(edge, transformation);
+        make_g(EDGE, edge, transformation);
     (edge == EDGE ? t->wino_grad_image : t->wino_grad_dy)(&patch);
     for (ptrdiff_t i = 0; i < rows * cols * pitch; i++) {
         const ptrdiff_t channel = i % pitch, col = i / pitch % cols, row = i / pitch / cols;
@@ -242,8 +268,8 @@ static void check_patch(const fc_kernels *t, ptrdiff_t edge, ptrdiff_t m, ptrdif
         for (ptrdiff_t k = 0; k < edge * edge; k++)
             tile[k / edge][k % edge] = get(
                 t, src, (m * row + k / edge) * src_row + (m * col + k % edge) * pitch + channel);
-        compare_positions(t, (const double (*)[EDGE])transformation, (const double (*)[EDGE])tile,
-                          at(t, dst, i), step, "wino_grad", edge);
+        compare_positions(t, EDGE, (const double (*)[EDGE])transformation,
+                          (const double (*)[EDGE])tile, at(t, dst, i), step, "wino_grad", edge);
     }
     release();
 }
@@ -281,7 +307,7 @@ static void check_taps(const fc_kernels *t, ptrdiff_t r, ptrdiff_t channels, int
                                .dst_step = dst_step,
                                .add = add};
     matrix at, products, expected;
-    make_at(r, at);
+    make_at(EDGE, r, at);
     t->wino_grad_taps(&taps);
     for (ptrdiff_t c = 0; c < channels; c++) {
         double magnitude;
