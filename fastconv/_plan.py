@@ -49,6 +49,12 @@ class ConvPlan:
     sum_block: tuple[int, int]
 
 
+def tile_in_words(plan):
+    """Winograd's tile of a `_core.conv_plan`."""
+    m = plan["winograd"]["tile_outputs"]
+    return f"tiles of {m}x{m} outputs"
+
+
 def _reason(plan):
     """Why the algorithm of a `_core.conv_plan` was chosen."""
     if plan["algorithm"] == "depthwise":
@@ -58,13 +64,13 @@ def _reason(plan):
     gemm, winograd = plan["gemm"]["cost"], plan["winograd"]["cost"]
     if winograd < 0:
         return "Winograd's algorithm needs 3x3 or 5x5 filters, stride 1 and dilation 1"
-    m = plan["winograd"]["tile_outputs"]
+    tiles = f"Winograd's {tile_in_words(plan)}"
     ratio = f"by estimate {winograd / gemm:.2f} times the work of the GEMM, transforms included"
     if plan["algorithm"] == "winograd":
-        return f"Winograd's tiles of {m}x{m} outputs take {ratio}"
+        return f"{tiles} take {ratio}"
     if winograd < gemm:
         return "the direct sum is more precise where channels are few, or there is little to save"
-    return f"Winograd's tiles of {m}x{m} outputs would take {ratio}"
+    return f"{tiles} would take {ratio}"
 
 
 @functools.cache

@@ -16,7 +16,8 @@ from fastconv._machine import cpu_model
 FORMAT = 1
 TITLE = "fastconv: algorithms chosen by measurement"
 ALGOS = ("gemm", "winograd")
-LEAST_CHANNELS = 24  # as in csrc/plan_winograd.c: over fewer the plain sum is much more precise
+# As in csrc/plan_winograd.c: over fewer the plain sum is much more precise than tiles of 6x6.
+LEAST_CHANNELS = 24
 
 choices = {}  # what `key` returns -> {"algo": name, "seconds": {name: median}}
 active = True  # whether calls have to ask `choose`: there are choices, or the file was not read yet

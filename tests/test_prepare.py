@@ -12,7 +12,7 @@ from harness import everywhere, in_layout
 
 import fastconv
 import fastconv.reference as R
-from fastconv import _core
+from fastconv import _checks, _core
 from fastconv import functional as F
 from fastconv.bench.verify import WINOGRAD_SLACK
 from fastconv.layers import Conv2d
@@ -36,12 +36,26 @@ W = np.ones((6, 4, 3, 3), np.float32)
 X = np.ones((2, 4, 7, 9), np.float32)
 
 
+def same_tile(p, algorithm, kernel):
+    """The name for `algo` that asks conv2d for Winograd's tile of p, too."""
+    if algorithm != "winograd":
+        return algorithm
+    small = kernel == 3 and "2x2 outputs" in p.plan.reason
+    return "winograd 4x4" if small else "winograd 6x6"
+
+
+@pytest.fixture
+def tiles_by_name(monkeypatch):
+    monkeypatch.setattr(_checks, "ALGOS", (*_checks.ALGOS, "winograd 4x4", "winograd 6x6"))
+
+
 def bits(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 @parametrize("case", CASES)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.usefixtures("tiles_by_name")
 def test_same_bits_as_conv2d_by_the_same_algorithm(case, layout, isa, dtype, rng):
     x, w, b, _ = case.arrays(dtype, rng, layout)
     for algo in ALGOS:
@@ -51,6 +65,7 @@ def test_same_bits_as_conv2d_by_the_same_algorithm(case, layout, isa, dtype, rng
         p = fastconv.prepare_conv2d(w, b, x_shape=x.shape, algo=algo, **how)
         by = "gemm" if p.algorithm == "depthwise" else p.algorithm
         assert algo in ("auto", p.algorithm, by)
+        by = same_tile(p, by, case.kernel[0])
         assert bits(p(x), fastconv.conv2d(x, w, b, algo=by, **how)), algo
 
 
@@ -123,10 +138,11 @@ def test_later_changes_of_the_arrays_do_not_matter(rng):
             w[...], b[...] = kept_w, kept_b
 
 
+@pytest.mark.usefixtures("tiles_by_name")
 def test_another_instruction_set_or_number_of_threads_later(rng):
     x, w = rng.standard_normal((2, 32, 14, 14)), rng.standard_normal((48, 32, 3, 3))
     before = fastconv.isa()
-    for algo in ("gemm", "winograd"):
+    for algo in ("gemm", "winograd 4x4", "winograd 6x6"):
         p = fastconv.prepare_conv2d(w, x_shape=x.shape, padding=1, algo=algo)
         try:
             for isa in (*fastconv.available_isas(), *fastconv.available_isas()[::-1]):

@@ -16,12 +16,12 @@ from harness import everywhere
 
 import fastconv
 import fastconv.reference as R
-from fastconv import _core
+from fastconv import _checks, _core
 from fastconv import functional as F
 from fastconv.bench.verify import WINOGRAD_SLACK
 
-# Tiles are 4x4 outputs of 3x3 filters or 2x2 of 5x5; strips hold up to 64 tiles, panels up to 32
-# filters.
+# Tiles are 4x4 or 2x2 outputs of 3x3 filters or 2x2 of 5x5; strips hold up to 64 tiles, panels up
+# to 32 filters.
 OWN_CASES = [
     ConvCase("one output", (1, 3, 3, 3), 5, (3, 3)),
     ConvCase("one pixel", (2, 3, 1, 1), 4, (3, 3), padding=1),
@@ -42,17 +42,33 @@ OWN_CASES = [
 CASES = OWN_CASES + [case for case in CONV_CASES if case.suits_winograd]
 
 
+@pytest.fixture(params=["winograd 6x6", "winograd 4x4"])
+def tile(request, monkeypatch):
+    """A name for `algo` that asks for one tile; "winograd" takes the faster one by estimate."""
+    monkeypatch.setattr(_checks, "ALGOS", (*_checks.ALGOS, request.param))
+    return request.param
+
+
+def skip_without(tile, kernel):
+    if tile == "winograd 4x4" and kernel != 3:
+        pytest.skip("5x5 filters have one tile")
+
+
 def transforms(m, r):
-    """A', G and B' of m outputs and r taps, of the points 0, +-sqrt(1/2), +-sqrt(2), infinity."""
+    """A', G and B' of m outputs and r taps, of the points 0, +-sqrt(1/2), +-sqrt(2), infinity;
+    in tiles of 4x4 of 0, +-1, infinity."""
     points = np.array([0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
-    A, G, B = np.zeros((m, 6)), np.zeros((6, r)), np.zeros((6, 6))
+    if m + r == 5:
+        points = np.array([0.0, 1, -1])
+    n = len(points)
+    A, G, B = np.zeros((m, n + 1)), np.zeros((n + 1, r)), np.zeros((n + 1, n + 1))
     for i, q in enumerate(points):
         others = np.delete(points, i)
         A[:, i] = q ** np.arange(m)
         G[i] = q ** np.arange(r) / np.prod(q - others)
-        B[i, :5] = np.poly(others)[::-1]
-    A[-1, 5] = G[5, -1] = 1
-    B[5] = np.poly(points)[::-1]
+        B[i, :n] = np.poly(others)[::-1]
+    A[-1, n] = G[n, -1] = 1
+    B[n] = np.poly(points)[::-1]
     return A, G, B
 
 
@@ -68,41 +84,83 @@ def test_how_much_larger_the_summands_are(m, r, rng):
     assert 0.5 * WINOGRAD_SLACK < growth.max() < WINOGRAD_SLACK
 
 
+def test_the_summands_of_the_smaller_tile_are_hardly_larger(rng):
+    """By 5/3, and there are C of them for an output, not 9*C."""
+    A, G, B = transforms(2, 3)
+    d, g = rng.standard_normal(4), rng.standard_normal(3)
+    np.testing.assert_allclose(A @ (G @ g * (B @ d)), np.convolve(d, g[::-1], "valid"), atol=1e-12)
+    np.testing.assert_allclose(A**2 @ ((G**2).sum(1) * (B**2).sum(1)) / 3, 5 / 3)
+
+
 @parametrize("case", CASES)
-def test_forward(case, isa, dtype, rng):
+def test_forward(case, tile, isa, dtype, rng):
+    skip_without(tile, case.kernel[0])
     x, w, b, _ = case.arrays(dtype, rng)
     y = R.conv2d(x, w, b, **case.parameters, activation="relu")
     for s in everywhere(case.ndim, rng):
         with s:
             arrays, out = (s.image(x), s.put(w), s.put(b)), s.out(y)
-            how = {"layout": s.layout, "algo": "winograd", "activation": "relu"}
+            how = {"layout": s.layout, "algo": tile, "activation": "relu"}
             assert F.conv2d(*arrays, **case.parameters, **how, out=out) is out
             s.assert_sums(out, y, WINOGRAD_SLACK * case.terms, x, w, bias=b)
 
 
 @parametrize("case", CASES)
-def test_input_gradient(case, isa, dtype, rng):
+def test_input_gradient(case, tile, isa, dtype, rng):
+    skip_without(tile, case.kernel[0])
     x, w, _, dy = case.arrays(dtype, rng)
     dx = R.conv2d_input_grad(dy, w, x.shape, **case.parameters)
     terms = WINOGRAD_SLACK * case.OC // case.groups * np.prod(case.kernel)
     for s in everywhere(case.ndim, rng):
         with s:
             arrays = (s.image(dy), s.put(w), s.shape(x))
-            how = {"layout": s.layout, "algo": "winograd"}
+            how = {"layout": s.layout, "algo": tile}
             actual = F.conv2d_input_grad(*arrays, **case.parameters, **how)
             s.assert_sums(actual, dx, terms, dy, w)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_many_channels_and_tiles(threads, isa, dtype, rng):
+def test_many_channels_and_tiles(threads, tile, isa, dtype, rng):
     """All threads share a band: U does not fit a cache, nor M of all tiles."""
     x, w = uniform((2, 160, 61, 65), dtype, rng), uniform((170, 160, 3, 3), dtype, rng)
     with fastconv.threads(threads):
         actual, again, expected = (
-            F.conv2d(x, w, padding=1, algo=algo) for algo in ("winograd", "winograd", "gemm")
+            F.conv2d(x, w, padding=1, algo=algo) for algo in (tile, tile, "gemm")
         )
     assert actual.tobytes() == again.tobytes()
     assert_sums_close(actual, expected, WINOGRAD_SLACK * 160 * 9, x, w)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "case", [*OWN_CASES[5:], ConvCase("6x6", (1, 40, 6, 6), 70, (3, 3), padding=1)]
+)
+def test_prepared_filters_of_each_tile(case, threads, tile, isa, dtype, rng):
+    """The same bits as without preparation, by the same tile."""
+    skip_without(tile, case.kernel[0])
+    x, w, b, _ = case.arrays(dtype, rng)
+    with fastconv.threads(threads):
+        p = fastconv.prepare_conv2d(w, b, x_shape=x.shape, algo=tile, **case.parameters)
+        y = F.conv2d(x, w, b, algo=tile, **case.parameters)
+        assert p(x).tobytes() == y.tobytes()
+
+
+def test_the_smaller_tile_where_u_would_come_from_memory():
+    """U of 512 channels takes 38 MB in tiles of 4x4 outputs, 17 in those of 2x2."""
+    w = np.ones((512, 512, 3, 3), np.float32)
+    p = fastconv.prepare_conv2d(w, x_shape=(1, 512, 14, 14), padding=1)
+    assert p.algorithm == "winograd" and "2x2 outputs" in p.plan.reason
+    assert p.weight_bytes < 3 * w.nbytes
+    p = fastconv.prepare_conv2d(w, x_shape=(1, 512, 14, 14), padding=1, algo="winograd")
+    assert "asked for, in tiles of 2x2 outputs" in p.plan.reason
+    p(np.ones((1, 512, 28, 28), np.float32))  # has its own form
+    assert p.weight_bytes > 6 * w.nbytes
+
+
+def test_the_smaller_tile_where_it_wastes_less():
+    """6x6 outputs are nine tiles of 2x2 or four of 4x4, half empty."""
+    plan = fastconv.plan_conv2d((8, 128, 6, 6), (128, 128, 3, 3), padding=1)
+    assert plan.algorithm == "winograd" and "2x2 outputs" in plan.reason
 
 
 @parametrize("case", CASES)
@@ -243,13 +301,30 @@ def test_rounding_errors_stay_near_the_direct_sum(function, F, C, isa, rng):
     assert errors["winograd"] < 2.5 * errors["gemm"]
 
 
-def test_same_bits_every_time_and_on_any_number_of_threads(dtype, rng):
+@pytest.mark.parametrize("C", [1, 2, 8, 16, 64])
+@pytest.mark.parametrize("function", ["forward", "input_grad"])
+def test_rounding_errors_of_the_smaller_tile(function, C, isa, rng, monkeypatch):
+    """At most 2.5 times those of the direct sum over few channels, too; below them from 8 on."""
+    monkeypatch.setattr(_checks, "ALGOS", (*_checks.ALGOS, "winograd 4x4"))
+    x = rng.standard_normal((1, C, 24, 24)).astype(np.float32)
+    w = rng.standard_normal((C, C, 3, 3)).astype(np.float32)
+    call = F.conv2d if function == "forward" else F.conv2d_input_grad
+    shape = () if function == "forward" else (x.shape,)
+    exact = call(x.astype(float), w.astype(float), *shape, padding=1, algo="gemm")
+    errors = {
+        algo: np.sqrt(np.mean((call(x, w, *shape, padding=1, algo=algo) - exact) ** 2))
+        for algo in ("gemm", "winograd 4x4")
+    }
+    assert errors["winograd 4x4"] < (2.5 if C < 8 else 1.1) * errors["gemm"]
+
+
+def test_same_bits_every_time_and_on_any_number_of_threads(tile, dtype, rng):
     x = rng.standard_normal((3, 40, 30, 31)).astype(dtype)
     w = rng.standard_normal((50, 40, 3, 3)).astype(dtype)
     results = []
     for threads in (1, 2, 2, 4):
         with fastconv.threads(threads):
-            results.append(fastconv.conv2d(x, w, padding=1, algo="winograd"))
+            results.append(fastconv.conv2d(x, w, padding=1, algo=tile))
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
 
@@ -290,12 +365,16 @@ def test_refused_where_it_does_not_exist(parameters):
             call()
 
 
-def test_auto_leaves_short_sums_alone():
-    """Over few channels the direct sum is more precise than 2.5 times."""
+def test_auto_leaves_short_sums_to_what_is_precise():
+    """Over few channels the direct sum is 2.5 times as precise, but not where 3x3 filters have
+    tiles of 2x2 outputs."""
     for C, algorithm in [(16, "gemm"), (23, "gemm"), (24, "winograd")]:
-        plan = fastconv.plan_conv2d((1, C, 56, 56), (64, C, 3, 3), padding=1)
+        plan = fastconv.plan_conv2d((1, C, 56, 56), (64, C, 5, 5), padding=2)
         assert plan.algorithm == algorithm
         assert ("more precise" in plan.reason) == (algorithm == "gemm")
+    for C, tiles in [(16, "2x2"), (23, "2x2"), (24, "4x4")]:
+        plan = fastconv.plan_conv2d((1, C, 56, 56), (64, C, 3, 3), padding=1)
+        assert plan.algorithm == "winograd" and f"tiles of {tiles} outputs" in plan.reason
 
 
 def test_the_plan_tells_what_auto_does_and_why():

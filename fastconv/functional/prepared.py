@@ -6,7 +6,7 @@ import numpy as np
 
 from fastconv import _checks, _core, _geometry
 from fastconv._geometry import freeze
-from fastconv._plan import describe
+from fastconv._plan import describe, tile_in_words
 from fastconv.functional import _im2col
 from fastconv.functional.conv import conv_shape
 
@@ -36,18 +36,19 @@ class _Unprepared:
 class PreparedConv2d:
     """A convolution with fixed filters, ready for images: what `prepare_conv2d` returns.
 
-    ``p(x)`` equals ``conv2d(x, w, b, ...)``: bit for bit where both take the same algorithm, and
-    within rounding where they do not, for packed filters make Winograd's algorithm cheaper.
+    ``p(x)`` equals ``conv2d(x, w, b, ...)``: bit for bit where both take the same algorithm and
+    the same tile of it (`plan.reason` names Winograd's), and within rounding where they do not, for
+    packed filters make Winograd's algorithm cheaper.
 
     Filters and bias are copies: later changes of the arrays do not matter. Several threads may
     call one object at the same time. It can be pickled and copied; a pickle holds the plain filters
     and is packed again where it is loaded, for that machine's instruction set.
 
-    What is kept: the plain filters, and one packed copy for each of the three forms that a shape
-    has asked for (panels for either side of the GEMM's tile, Winograd's transform). A form
+    What is kept: the plain filters, and one packed copy for each of the four forms that a shape
+    has asked for (panels for either side of the GEMM's tile, either of Winograd's tiles). A form
     does not depend on the size of the images or on the number of threads, so images of other shapes
-    find their filters packed, or have one more form made at the first call. Winograd's form takes 4
-    times the memory of 3x3 filters.
+    find their filters packed, or have one more form made at the first call. Winograd's forms take 4
+    and 1.8 times the memory of 3x3 filters.
 
     Parameters
     ----------
@@ -161,9 +162,12 @@ class PreparedConv2d:
         """What a call with images of `x_shape` does, a `ConvPlan`; None if there is no x_shape."""
         if self.x_shape is None:
             return None
-        reason = None if self._algo == "auto" else f"algo={self._algo!r} was asked for"
         call = self._prepare(self._shape("conv2d", self.x_shape))
-        return describe(call.plan(), call.g, self._dtype, reason)
+        plan = call.plan()
+        reason = None if self._algo == "auto" else f"algo={self._algo!r} was asked for"
+        if self._algo == "winograd":
+            reason += ", in " + tile_in_words(plan)
+        return describe(plan, call.g, self._dtype, reason)
 
     @property
     def algorithm(self):
