@@ -1,4 +1,4 @@
-"""DeZero (Deep Learning from Scratch 3): convolution, deconvolution, pooling, im2col and ReLU.
+"""DeZero (Deep Learning from Scratch 3): convolution and its inverse, pooling, ReLU, products.
 
 Replaced are the `forward` of the functions in `dezero.functions_conv`. Their `backward`, which
 builds a graph out of the same functions, is short-cut only where no graph is wanted, so that double
@@ -17,7 +17,7 @@ What to know about DeZero:
 import numpy as np
 
 from fastconv import functional
-from fastconv.backends._arrays import fast
+from fastconv.backends._arrays import fast, product
 from fastconv.backends._backend import Backend, Replacement
 
 _LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # from NCHW to NHWC and back
@@ -37,6 +37,8 @@ def backend() -> Backend:
         "functions_conv.AveragePooling.backward": average_pool_backward,
         "functions_conv.im2col_array": im2col,
         "functions_conv.col2im_array": col2im,
+        "functions.MatMul.forward": matmul,
+        "functions.Linear.forward": linear,
         "functions.ReLU.forward": relu,
         "functions.ReLU.backward": relu_backward,
     }
@@ -180,6 +182,20 @@ def col2im(original, col, img_shape, kernel_size, stride, pad, to_matrix=True):
     else:
         col = col.reshape(N, -1, OH * OW)
     return functional.col2im(col, img_shape, kernel_size, stride=stride, padding=pad)
+
+
+def matmul(original, self, x, W):
+    y = product(x, W)
+    return original(self, x, W) if y is None else y
+
+
+def linear(original, self, x, W, b):
+    y = product(x, W)
+    if y is None:
+        return original(self, x, W, b)
+    if b is not None:
+        y += b
+    return y
 
 
 def relu(original, self, x):

@@ -1,10 +1,11 @@
 """Deep Learning from Scratch: the layers of the book's folder ``common``.
 
-Replaced are `Convolution`, `Pooling` and `Relu` of ``common.layers`` (forward and backward), and
-`im2col` and `col2im` of ``common.util``, wherever they have been imported. What to know about them:
+Replaced are `Convolution`, `Pooling`, `Affine` and `Relu` of ``common.layers`` (forward and
+backward), and `im2col` and `col2im` of ``common.util``, wherever they have been imported. What to
+know about them:
 
-- All but `Relu` compute in float64 whatever they are given, because `im2col` fills an ``np.zeros``.
-  So does this backend, unless it is told ``upcast=False``: then float32 stays float32.
+- All but `Affine` and `Relu` compute in float64 whatever they are given, because `im2col` fills an
+  ``np.zeros``. So does this backend, unless it is told ``upcast=False``: then float32 stays float32.
 - Images are NCHW, but the results of the forward functions are transposed views of NHWC memory,
   and `dW` is a transposed view too. They are here as well.
 - `Pooling` with a padding pads with zeros and then mostly fails, as the size of its result ignores
@@ -18,7 +19,7 @@ from functools import partial
 import numpy as np
 
 import fastconv
-from fastconv.backends._arrays import fast
+from fastconv.backends._arrays import fast, product
 from fastconv.backends._backend import Backend, Replacement
 from fastconv.functional import max_pool_window, max_pool_window_backward
 
@@ -36,6 +37,8 @@ def backend(*, upcast: bool = True) -> Backend:
             Replacement(f"{layers}.Convolution.backward", partial(convolution_backward, upcast)),
             Replacement(f"{layers}.Pooling.forward", partial(pooling_forward, upcast)),
             Replacement(f"{layers}.Pooling.backward", partial(pooling_backward, upcast)),
+            Replacement(f"{layers}.Affine.forward", affine_forward),
+            Replacement(f"{layers}.Affine.backward", affine_backward),
             Replacement(f"{layers}.Relu.forward", relu_forward),
             Replacement(f"{layers}.Relu.backward", relu_backward),
         ),
@@ -120,6 +123,23 @@ def pooling_backward(upcast, original, self, dout):
     return max_pool_window_backward(
         given[0], offsets, self.x.shape, (self.pool_h, self.pool_w), stride=self.stride
     )
+
+
+def affine_forward(original, self, x):
+    rows = x.reshape(x.shape[0], -1) if fast(x) and x.size else x
+    y = product(rows, self.W)
+    if y is None:
+        return original(self, x)
+    self.original_x_shape, self.x = x.shape, rows
+    return y + self.b
+
+
+def affine_backward(original, self, dout):
+    dx, dW = product(dout, self.W.T), product(self.x.T, dout)
+    if dx is None or dW is None:
+        return original(self, dout)
+    self.dW, self.db = dW, dout.sum(axis=0)
+    return dx.reshape(self.original_x_shape)
 
 
 def relu_forward(original, self, x):

@@ -122,11 +122,26 @@ def test_columns(x, kernel, stride, pad, matrix):
     same(both(call), 9)
 
 
-@pytest.mark.parametrize("f", ["conv2d", "deconv2d", "pooling", "average_pooling"])
+@pytest.mark.parametrize("rows", [1, 40])  # the products of one row are NumPy's
+@pytest.mark.parametrize("dtypes", [*DTYPES, "edd"])
+@pytest.mark.parametrize("f", ["linear", "linear_simple", "matmul"])
+def test_products(f, dtypes, rows):
+    def call(rng):
+        shapes = (rows, 900), (900, 11), (11,)
+        inputs = variables(rng, *shapes, dtypes=dtypes)[: 2 if f == "matmul" else 3]
+        return run(getattr(F, f), inputs, rng)
+
+    got, expected = both(call)
+    eps = np.finfo("f").eps if "f" in dtypes else None  # the bias may be narrower than the rest
+    assert_same(got, expected, 900, eps)
+
+
+@pytest.mark.parametrize("f", ["linear", "conv2d", "deconv2d", "pooling", "average_pooling"])
 def test_double_backpropagation(f):
     def call(rng):
-        x, W = variables(rng, (2, 3, 6, 6), (3, 3, 3, 3), dtypes="dd")
-        y = getattr(F, f)(x, W) if "conv" in f else getattr(F, f)(x, 2, 2)
+        shapes = ((60, 80), (80, 70)) if f == "linear" else ((2, 3, 6, 6), (3, 3, 3, 3))
+        x, W = variables(rng, *shapes, dtypes="dd")
+        y = getattr(F, f)(x, 2, 2) if "pool" in f else getattr(F, f)(x, W)
         y = y * y
         y.backward(create_graph=True)
         gx = x.grad

@@ -1,5 +1,6 @@
 """The backend of Deep Learning from Scratch against the original, on a stand-in or a checkout."""
 
+import contextlib
 import copy
 import pickle
 import sys
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastconv import backends
 
-FUNCTIONS = ("Convolution", "Pooling", "Relu")
+FUNCTIONS = ("Convolution", "Pooling", "Affine", "Relu")
 
 
 @pytest.fixture(params=folders("dlfs"))
@@ -171,6 +172,36 @@ def test_windows_of_more_than_255_cells(common):
 
     got, expected = both(call)
     agree(got, expected, terms=4)
+
+
+@pytest.mark.parametrize("dtypes", ["ddd", "fff", "fdd", "fdf", "idd", "edd"])
+@pytest.mark.parametrize("shape", [(40, 6, 12, 10), (40, 720), (3, 5)])  # the last is NumPy's
+def test_affine(common, shape, dtypes):
+    ins = int(np.prod(shape[1:]))
+    x = np.round(images(shape, "d"), 1).astype(dtypes[0])
+    W, b = images((ins, 9), dtypes[1], 1), images(9, dtypes[2], 2)
+
+    def call():
+        layer = common.Affine(W, b)
+        y = layer.forward(x)
+        dx = layer.backward(images(y.shape, dtypes[1], 3))
+        return y, layer.x, dx, layer.dW, layer.db
+
+    got, expected = both(call)
+    agree(got, expected, terms=ins, rounding=dtypes[1])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_affine_layers_of_both_kinds_go_together(common, first):
+    layer = common.Affine(images((720, 9), "d"), np.zeros(9))
+    x, dout = images((40, 6, 12, 10), "d"), images((40, 9), "d", 1)
+    layer.forward(x)
+    expected = layer.backward(dout), layer.dW, layer.db
+    with backends.use("dlfs") if first else contextlib.nullcontext():
+        layer.forward(x)
+    with contextlib.nullcontext() if first else backends.use("dlfs"):
+        got = layer.backward(dout), layer.dW, layer.db
+    agree(got, expected, terms=720)
 
 
 @pytest.mark.parametrize("dtype", ["f", "d", "i"])
