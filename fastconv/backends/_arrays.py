@@ -13,8 +13,8 @@ def fast(*arrays) -> bool:
     Subclasses (masked arrays, matrices) have rules of their own and do not count.
     """
     given = [a for a in arrays if a is not None]
-    return all(type(a) is np.ndarray and a.dtype == given[0].dtype for a in given) and (
-        given[0].dtype in _DTYPES
+    return bool(given) and all(
+        type(a) is np.ndarray and a.dtype == given[0].dtype and a.dtype in _DTYPES for a in given
     )
 
 

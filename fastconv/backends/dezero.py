@@ -114,7 +114,7 @@ def max_pool(original, self, x):
 
 
 def max_pool_grad(original, self, gy):
-    if not (fast(gy) and fast(np.empty(0, self.dtype))):
+    if not (fast(gy) and gy.size and fast(np.empty(0, self.dtype))):
         return original(self, gy)
     gy = gy.astype(self.dtype, copy=False)  # a loss in float64 is usual
     N, C, H, W = self.input_shape
@@ -148,7 +148,11 @@ def average_pool(original, self, x):
 
 def average_pool_backward(original, self, gy):
     inside = all(p < k for p, k in zip(_pair(self.pad), _pair(self.kernel_size), strict=True))
-    if _wants_graph() or not fast(gy.data) or not inside:
+    outs = self.input_shape[:2] + tuple(
+        _out_size(self.input_shape, self.kernel_size, self.stride, self.pad)
+    )
+    # (the original broadcasts a gradient of another shape)
+    if _wants_graph() or not fast(gy.data) or not inside or not gy.size or gy.shape != outs:
         return original(self, gy)
     # DeZero divides by an array of one int64, which makes float32 float64 under NumPy 2.
     dy = gy.data.astype(np.result_type(gy.data, np.array(1)), copy=False)
@@ -224,7 +228,10 @@ def _wants_graph() -> bool:
 
 
 def _pair(value) -> tuple:
-    return (value, value) if isinstance(value, int) else value
+    """DeZero's own, which takes integers and tuples, and raises for everything else."""
+    from dezero.utils import pair
+
+    return pair(value)
 
 
 def _out_size(shape, kernel_size, stride, pad) -> list:

@@ -5,7 +5,7 @@ backward), and `im2col` and `col2im` of ``common.util``, wherever they have been
 know about them:
 
 - All but `Affine` and `Relu` compute in float64 whatever they are given, because `im2col` fills an
-  ``np.zeros``. So does this backend, unless it is told ``upcast=False``: then float32 stays float32.
+  ``np.zeros``. So does this backend, unless it is told ``upcast=False``: float32 stays float32.
 - Images are NCHW, but the results of the forward functions are transposed views of NHWC memory,
   and `dW` is a transposed view too. They are here as well.
 - `Pooling` with a padding pads with zeros and then mostly fails, as the size of its result ignores
@@ -61,10 +61,10 @@ def col2im(upcast, original, col, input_shape, filter_h, filter_w, stride=1, pad
 
 def convolution_forward(upcast, original, self, x):
     W, b = self.W, self.b
-    if np.ndim(b) == 0:
+    if np.ndim(b) == 0 and b is not None and type(W) is np.ndarray and W.ndim == 4:
         b = np.full(len(W), b, np.result_type(W, b))
     given = _floats(upcast, x, W, b)
-    if not given or x.ndim != 4 or b.shape != W.shape[:1]:
+    if not given or x.ndim != 4 or W.ndim != 4 or b.shape != W.shape[:1]:
         return original(self, x)
     x_float, W_float, b = given
     y = fastconv.conv2d(
@@ -86,10 +86,11 @@ def convolution_backward(upcast, original, self, dout):
         return original(self, dout)
     W = self.col_W.T.reshape(self.W.shape)
     given = _floats(upcast, dout, self.col.x, W)
-    if not given or dout.ndim != 4:
+    # Products of integers alone may overflow in the original, and of booleans are no sums.
+    if not given or dout.ndim != 4 or dout.dtype.kind != "f" or W.dtype.kind != "f":
         return original(self, dout)
     dx, dW, db = fastconv.conv2d_backward(*given, stride=self.stride, padding=self.pad)
-    self.db = db.astype(dout.dtype, copy=False)
+    self.db = db.astype(dout.dtype.newbyteorder("="), copy=False)
     self.dW = np.ascontiguousarray(dW.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
     return dx
 
@@ -114,7 +115,8 @@ def pooling_forward(upcast, original, self, x):
 
 def pooling_backward(upcast, original, self, dout):
     given = _floats(upcast, dout)
-    if not given or self.pad or dout.ndim != 4 or dout.size != self.arg_max.size:
+    whole = dout.size and dout.size == self.arg_max.size
+    if not given or self.pad or dout.ndim != 4 or not whole:
         return original(self, dout)
     N, C, OH, OW = dout.shape
     cells = self.pool_h * self.pool_w
@@ -172,7 +174,7 @@ def _floats(upcast, *arrays):
 def _fits(shape, filter_h, filter_w, pad):
     """Whether there are images, and at least one place for the filter in them."""
     N, C, H, W = shape
-    return N * C and filter_h <= H + 2 * pad and filter_w <= W + 2 * pad
+    return N * C and 0 < filter_h <= H + 2 * pad and 0 < filter_w <= W + 2 * pad
 
 
 def _rows(x, FH, FW, stride, pad):

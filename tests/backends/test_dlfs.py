@@ -86,6 +86,56 @@ def test_a_number_as_bias(common):
     agree(got, expected, terms=36)
 
 
+@pytest.mark.parametrize("dtype", ["b", "B", "?", ">d", "e"])
+def test_gradients_of_other_dtypes(common, dtype):
+    x, W = images((2, 3, 7, 6), "d"), images((4, 3, 3, 3), "d", 2)
+
+    def call():
+        layer = common.Convolution(W, np.zeros(4), 1, 1)
+        dx = layer.backward((40 * images(layer.forward(x).shape, "d", 1)).astype(dtype))
+        return dx, layer.dW, layer.db
+
+    got, expected = both(call)
+    agree(got[:2], expected[:2], terms=84)
+    assert got[2].dtype == expected[2].dtype
+    np.testing.assert_allclose(got[2], expected[2], rtol=1e-2 if dtype == "e" else 1e-12)
+
+
+def test_wrong_calls_fail_as_before(common):
+    x, W, b = images((2, 3, 7, 6), "d"), images((4, 3, 3, 3), "d", 2), np.zeros(4)
+    conv = lambda *a: common.Convolution(*a[1:]).forward(a[0])  # noqa: E731
+    calls = [
+        lambda: conv(x, W, None),
+        lambda: conv(x, None, b),
+        lambda: conv(None, W, b),
+        lambda: conv(x, W[0], b),
+        lambda: common.Relu().forward(None),
+        lambda: common.Affine(None, b).forward(x),
+        lambda: common.im2col(x, 0, 3, 1, 1),
+        lambda: common.im2col(x, 3, 3, 0, 1),
+    ]
+
+    def raised(call):
+        try:
+            call()
+        except Exception as error:
+            return type(error)
+        return None
+
+    for call in calls:
+        got, expected = both(lambda call=call: raised(call))
+        assert got is expected
+
+
+def test_pooling_of_nothing(common):
+    def call():
+        layer = common.Pooling(2, 2)
+        return layer.backward(layer.forward(np.zeros((2, 0, 4, 4))))
+
+    got, expected = both(call)
+    agree(got, expected, terms=1)
+
+
 def test_other_biases_go_to_the_original(common):
     x, W, b = images((2, 3, 7, 6), "d"), images((4, 3, 3, 3), "d", 2), images((1, 4), "d", 3)
     got, expected = both(convolution(common, x, W, b, 1, 1))
