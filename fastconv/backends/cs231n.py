@@ -32,9 +32,9 @@ def backend(*, ties: str | None = None) -> Backend:
     package = "cs231n.fast_layers"
     functions = {
         "conv_forward_strides": conv_forward_strides,
-        "conv_backward_strides": conv_backward,
+        "conv_backward_strides": partial(conv_backward, (1, 0, 2)),
         "conv_forward_im2col": conv_forward_im2col,
-        "conv_backward_im2col": conv_backward,
+        "conv_backward_im2col": partial(conv_backward, (1, 2, 0)),
         "max_pool_forward_reshape": max_pool_forward_reshape,
         "max_pool_backward_reshape": partial(max_pool_backward_reshape, ties or "split"),
         "max_pool_forward_im2col": max_pool_forward_im2col,
@@ -66,16 +66,20 @@ def conv_forward_im2col(original, x, w, b, conv_param):
     y = _conv(x, w, b, conv_param) if fits else None
     if y is None:
         return original(x, w, b, conv_param)
-    y = np.ascontiguousarray(y.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
+    y = np.ascontiguousarray(y.transpose(1, 2, 0)).transpose(3, 0, 1, 2)
     return y, (x, w, b, conv_param, None)
 
 
-def conv_backward(original, dout, cache):
-    x, w, _, conv_param, x_cols = cache
+def conv_backward(order, original, dout, cache):
+    x, w, b, conv_param, x_cols = cache
     given = _floats(dout, x, w)
-    if x_cols is not None or not given:  # forward was the original
-        return original(dout, cache)
     stride, pad = conv_param["stride"], conv_param["pad"]
+    if x_cols is None and not given:  # the original needs the columns, in its order
+        cols = fastconv.im2col(x, w.shape[2:], stride=stride, padding=pad)
+        x_cols = cols.transpose(order).reshape(cols.shape[1], -1)
+        cache = x, w, b, conv_param, x_cols
+    if x_cols is not None:  # forward was the original, or it has to see to this
+        return original(dout, cache)
     dx, dw, db = fastconv.conv2d_backward(*given, stride=stride, padding=pad)
     return (
         dx.astype(np.result_type(w, dout), copy=False),
@@ -125,10 +129,14 @@ def max_pool_forward_im2col(original, x, pool_param):
 def max_pool_backward_im2col(ties, original, dout, cache):
     x, x_cols, offsets, pool_param = cache
     given = _floats(dout, x)
-    if x_cols is not None or not given:  # forward was the original
+    height, width, stride = _window(pool_param)
+    if x_cols is None and not given:  # the original needs the columns
+        planes = x.reshape(-1, 1, *x.shape[2:])
+        x_cols = _cs231n_im2col.im2col_cython(planes, height, width, 0, stride)
+        cache = x, x_cols, offsets.transpose(2, 3, 0, 1).ravel(), pool_param
+    if x_cols is not None:  # forward was the original, or it has to see to this
         return original(dout, cache)
     dy, x_float = given
-    height, width, stride = _window(pool_param)
     dx = None
     if ties == "split":
         y = fastconv.max_pool2d(x_float, (height, width), stride=stride)

@@ -1,4 +1,4 @@
-"""DeZero (Deep Learning from Scratch 3): convolution, deconvolution, pooling, im2col and ReLU.
+"""DeZero (Deep Learning from Scratch 3): convolution and its inverse, pooling, ReLU, products.
 
 Replaced are the `forward` of the functions in `dezero.functions_conv`. Their `backward`, which
 builds a graph out of the same functions, is short-cut only where no graph is wanted, so that double
@@ -17,7 +17,7 @@ What to know about DeZero:
 import numpy as np
 
 from fastconv import functional
-from fastconv.backends._arrays import fast
+from fastconv.backends._arrays import fast, product
 from fastconv.backends._backend import Backend, Replacement
 
 _LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # from NCHW to NHWC and back
@@ -37,6 +37,8 @@ def backend() -> Backend:
         "functions_conv.AveragePooling.backward": average_pool_backward,
         "functions_conv.im2col_array": im2col,
         "functions_conv.col2im_array": col2im,
+        "functions.MatMul.forward": matmul,
+        "functions.Linear.forward": linear,
         "functions.ReLU.forward": relu,
         "functions.ReLU.backward": relu_backward,
     }
@@ -112,7 +114,7 @@ def max_pool(original, self, x):
 
 
 def max_pool_grad(original, self, gy):
-    if not (fast(gy) and fast(np.empty(0, self.dtype))):
+    if not (fast(gy) and gy.size and fast(np.empty(0, self.dtype))):
         return original(self, gy)
     gy = gy.astype(self.dtype, copy=False)  # a loss in float64 is usual
     N, C, H, W = self.input_shape
@@ -146,7 +148,11 @@ def average_pool(original, self, x):
 
 def average_pool_backward(original, self, gy):
     inside = all(p < k for p, k in zip(_pair(self.pad), _pair(self.kernel_size), strict=True))
-    if _wants_graph() or not fast(gy.data) or not inside:
+    outs = self.input_shape[:2] + tuple(
+        _out_size(self.input_shape, self.kernel_size, self.stride, self.pad)
+    )
+    # (the original broadcasts a gradient of another shape)
+    if _wants_graph() or not fast(gy.data) or not inside or not gy.size or gy.shape != outs:
         return original(self, gy)
     # DeZero divides by an array of one int64, which makes float32 float64 under NumPy 2.
     dy = gy.data.astype(np.result_type(gy.data, np.array(1)), copy=False)
@@ -182,6 +188,20 @@ def col2im(original, col, img_shape, kernel_size, stride, pad, to_matrix=True):
     return functional.col2im(col, img_shape, kernel_size, stride=stride, padding=pad)
 
 
+def matmul(original, self, x, W):
+    y = product(x, W)
+    return original(self, x, W) if y is None else y
+
+
+def linear(original, self, x, W, b):
+    y = product(x, W)
+    if y is None:
+        return original(self, x, W, b)
+    if b is not None:
+        y += b
+    return y
+
+
 def relu(original, self, x):
     if not (fast(x) and x.ndim == 4 and _channels_last(x)):
         return original(self, x)  # NumPy's maximum, which is as fast on what lies in one order
@@ -208,7 +228,10 @@ def _wants_graph() -> bool:
 
 
 def _pair(value) -> tuple:
-    return (value, value) if isinstance(value, int) else value
+    """DeZero's own, which takes integers and tuples, and raises for everything else."""
+    from dezero.utils import pair
+
+    return pair(value)
 
 
 def _out_size(shape, kernel_size, stride, pad) -> list:

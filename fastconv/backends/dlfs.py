@@ -1,10 +1,11 @@
 """Deep Learning from Scratch: the layers of the book's folder ``common``.
 
-Replaced are `Convolution`, `Pooling` and `Relu` of ``common.layers`` (forward and backward), and
-`im2col` and `col2im` of ``common.util``, wherever they have been imported. What to know about them:
+Replaced are `Convolution`, `Pooling`, `Affine` and `Relu` of ``common.layers`` (forward and
+backward), and `im2col` and `col2im` of ``common.util``, wherever they have been imported. What to
+know about them:
 
-- All but `Relu` compute in float64 whatever they are given, because `im2col` fills an ``np.zeros``.
-  So does this backend, unless it is told ``upcast=False``: then float32 stays float32.
+- All but `Affine` and `Relu` compute in float64 whatever they are given, because `im2col` fills an
+  ``np.zeros``. So does this backend, unless it is told ``upcast=False``: float32 stays float32.
 - Images are NCHW, but the results of the forward functions are transposed views of NHWC memory,
   and `dW` is a transposed view too. They are here as well.
 - `Pooling` with a padding pads with zeros and then mostly fails, as the size of its result ignores
@@ -18,7 +19,7 @@ from functools import partial
 import numpy as np
 
 import fastconv
-from fastconv.backends._arrays import fast
+from fastconv.backends._arrays import fast, product
 from fastconv.backends._backend import Backend, Replacement
 from fastconv.functional import max_pool_window, max_pool_window_backward
 
@@ -36,6 +37,8 @@ def backend(*, upcast: bool = True) -> Backend:
             Replacement(f"{layers}.Convolution.backward", partial(convolution_backward, upcast)),
             Replacement(f"{layers}.Pooling.forward", partial(pooling_forward, upcast)),
             Replacement(f"{layers}.Pooling.backward", partial(pooling_backward, upcast)),
+            Replacement(f"{layers}.Affine.forward", affine_forward),
+            Replacement(f"{layers}.Affine.backward", affine_backward),
             Replacement(f"{layers}.Relu.forward", relu_forward),
             Replacement(f"{layers}.Relu.backward", relu_backward),
         ),
@@ -58,10 +61,10 @@ def col2im(upcast, original, col, input_shape, filter_h, filter_w, stride=1, pad
 
 def convolution_forward(upcast, original, self, x):
     W, b = self.W, self.b
-    if np.ndim(b) == 0:
+    if np.ndim(b) == 0 and b is not None and type(W) is np.ndarray and W.ndim == 4:
         b = np.full(len(W), b, np.result_type(W, b))
     given = _floats(upcast, x, W, b)
-    if not given or x.ndim != 4 or b.shape != W.shape[:1]:
+    if not given or x.ndim != 4 or W.ndim != 4 or b.shape != W.shape[:1]:
         return original(self, x)
     x_float, W_float, b = given
     y = fastconv.conv2d(
@@ -83,10 +86,11 @@ def convolution_backward(upcast, original, self, dout):
         return original(self, dout)
     W = self.col_W.T.reshape(self.W.shape)
     given = _floats(upcast, dout, self.col.x, W)
-    if not given or dout.ndim != 4:
+    # Products of integers alone may overflow in the original, and of booleans are no sums.
+    if not given or dout.ndim != 4 or dout.dtype.kind != "f" or W.dtype.kind != "f":
         return original(self, dout)
     dx, dW, db = fastconv.conv2d_backward(*given, stride=self.stride, padding=self.pad)
-    self.db = db.astype(dout.dtype, copy=False)
+    self.db = db.astype(dout.dtype.newbyteorder("="), copy=False)
     self.dW = np.ascontiguousarray(dW.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
     return dx
 
@@ -111,7 +115,8 @@ def pooling_forward(upcast, original, self, x):
 
 def pooling_backward(upcast, original, self, dout):
     given = _floats(upcast, dout)
-    if not given or self.pad or dout.ndim != 4 or dout.size != self.arg_max.size:
+    whole = dout.size and dout.size == self.arg_max.size
+    if not given or self.pad or dout.ndim != 4 or not whole:
         return original(self, dout)
     N, C, OH, OW = dout.shape
     cells = self.pool_h * self.pool_w
@@ -120,6 +125,23 @@ def pooling_backward(upcast, original, self, dout):
     return max_pool_window_backward(
         given[0], offsets, self.x.shape, (self.pool_h, self.pool_w), stride=self.stride
     )
+
+
+def affine_forward(original, self, x):
+    rows = x.reshape(x.shape[0], -1) if fast(x) and x.size else x
+    y = product(rows, self.W)
+    if y is None:
+        return original(self, x)
+    self.original_x_shape, self.x = x.shape, rows
+    return y + self.b
+
+
+def affine_backward(original, self, dout):
+    dx, dW = product(dout, self.W.T), product(self.x.T, dout)
+    if dx is None or dW is None:
+        return original(self, dout)
+    self.dW, self.db = dW, dout.sum(axis=0)
+    return dx.reshape(self.original_x_shape)
 
 
 def relu_forward(original, self, x):
@@ -152,7 +174,7 @@ def _floats(upcast, *arrays):
 def _fits(shape, filter_h, filter_w, pad):
     """Whether there are images, and at least one place for the filter in them."""
     N, C, H, W = shape
-    return N * C and filter_h <= H + 2 * pad and filter_w <= W + 2 * pad
+    return N * C and 0 < filter_h <= H + 2 * pad and 0 < filter_w <= W + 2 * pad
 
 
 def _rows(x, FH, FW, stride, pad):

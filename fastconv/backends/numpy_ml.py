@@ -102,7 +102,8 @@ def conv1d_gradients(original, self, dLdy, X, Z):
     """Gradients of the input, the filters and the biases of ``Conv1D``."""
     W = self.parameters["W"]
     case = fast(W) and _conv1d_case(X, W, self.pad, self.stride, self.dilation)
-    found = case and _conv_backward(self, dLdy[:, None], X[:, None], W[None], Z[:, None], case)
+    found = np.shape(dLdy) == Z.shape and case
+    found = found and _conv_backward(self, dLdy[:, None], X[:, None], W[None], Z[:, None], case)
     if not found:
         return original(self, dLdy, X, Z)
     dX, dW, db = found
@@ -126,7 +127,8 @@ def deconv2d_gradients(original, self, dLdY, X, Z):
     """Gradients of the input, the filters and the biases of ``Deconv2D``."""
     W = self.parameters["W"]
     case = fast(W) and _deconv_case(X, W, self.pad, self.stride, 0)
-    arrays = case and _common(dLdY * self.act_fn.grad(Z), X, W)
+    fits = case and np.shape(dLdY) == Z.shape  # a smaller one would be broadcast
+    arrays = fits and _common(dLdY * self.act_fn.grad(Z), X, W)
     if not arrays:
         return original(self, dLdY, X, Z)
     dZ, X, W = arrays
@@ -221,7 +223,7 @@ def _conv(X, W, case):
 
 
 def _conv_backward(layer, dLdy, X, W, Z, case):
-    arrays = _common(dLdy * layer.act_fn.grad(Z), X, W)
+    arrays = np.shape(dLdy) == Z.shape and _common(dLdy * layer.act_fn.grad(Z), X, W)
     if not arrays:
         return None
     dZ, X, W = arrays

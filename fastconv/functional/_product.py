@@ -20,14 +20,15 @@ def _shape(N, IN, OUT):
     return _core.Conv(_geometry.conv_geometry((N, IN, 1), (OUT, IN, 1), layout="NCW", op="linear"))
 
 
-def _use_own(N, IN, OUT):
+def use_own(N, IN, OUT):
+    """Whether the own GEMM multiplies (N, IN) by (IN, OUT)."""
     return N >= 8 and N * IN * OUT >= OWN_GEMM
 
 
 def multiply(x, w, b=None):
     """x w^T + b for x (N, IN), w (OUT, IN), b (OUT,)."""
     (N, IN), OUT = x.shape, w.shape[0]
-    if _use_own(N, IN, OUT):
+    if use_own(N, IN, OUT):
         y = _core.conv_forward(_shape(N, IN, OUT), x[:, :, None], w[:, :, None], b)
         return y.reshape(N, OUT)
     y = np.matmul(x, w.T)
@@ -39,7 +40,7 @@ def multiply(x, w, b=None):
 def multiply_transposed(dy, x):
     """dy^T x for dy (N, OUT), x (N, IN)."""
     (N, OUT), IN = dy.shape, x.shape[1]
-    if _use_own(N, IN, OUT):
+    if use_own(N, IN, OUT):
         # As the forward product of the transposes, which takes any strides: the pixels' sum of a
         # weight gradient would be cut and packed for images, which these are not.
         dw = _core.conv_forward(_shape(OUT, N, IN), dy.T[:, :, None], x.T[:, :, None], None)

@@ -10,20 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastconv import backends
+from fastconv.bench.backends.cs231n import col2im_6d
 
 PATHS = ("strides", "im2col")
-
-
-def col2im_6d(cols, N, C, H, W, HH, WW, pad, stride):
-    """What the compiled module has, which is hardly ever compiled where these tests run."""
-    dx = np.zeros((N, C, H + 2 * pad, W + 2 * pad), cols.dtype)
-    rows, columns = stride * (cols.shape[4] - 1) + 1, stride * (cols.shape[5] - 1) + 1
-    for i in range(HH):
-        for j in range(WW):
-            dx[:, :, i : i + rows : stride, j : j + columns : stride] += cols[:, i, j].swapaxes(
-                0, 1
-            )
-    return dx[:, :, pad : H + pad, pad : W + pad]
 
 
 def col2im(cols, N, C, H, W, HH, WW, padding, stride):
@@ -121,6 +110,22 @@ def test_other_dtypes_go_to_the_original(layers):
     x, w, b = numbers((2, 2, 6, 6)).astype(int), numbers((3, 2, 3, 3)), numbers(3)
     got, expected = both(convolution(layers, "strides", x, w, b, 1, 1, "d"))
     agree(got, expected, 72)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", ["e", "i", "b"])
+def test_other_gradients_go_to_the_original(layers, path, dtype):
+    x, w, b = numbers((2, 2, 6, 6)), numbers((3, 2, 3, 3)), numbers(3)
+    got, expected = both(convolution(layers, path, x, w, b, 1, 1, dtype))
+    agree(got[:3], expected[:3], 72, np.float16 if dtype == "e" else np.float64)
+    assert got[3].dtype == expected[3].dtype and np.array_equal(got[3], expected[3])
+
+    def pool():
+        y, cache = layers.max_pool_forward_im2col(x, window(3, 2, 1))
+        return layers.max_pool_backward_im2col((4 * y).astype(dtype), cache)
+
+    got, expected = both(pool)
+    agree(got, expected, 6)
 
 
 def test_a_pass_by_the_original_goes_with_one_of_the_backend(layers):

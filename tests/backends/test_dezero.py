@@ -122,11 +122,26 @@ def test_columns(x, kernel, stride, pad, matrix):
     same(both(call), 9)
 
 
-@pytest.mark.parametrize("f", ["conv2d", "deconv2d", "pooling", "average_pooling"])
+@pytest.mark.parametrize("rows", [1, 40])  # the products of one row are NumPy's
+@pytest.mark.parametrize("dtypes", [*DTYPES, "edd"])
+@pytest.mark.parametrize("f", ["linear", "linear_simple", "matmul"])
+def test_products(f, dtypes, rows):
+    def call(rng):
+        shapes = (rows, 900), (900, 11), (11,)
+        inputs = variables(rng, *shapes, dtypes=dtypes)[: 2 if f == "matmul" else 3]
+        return run(getattr(F, f), inputs, rng)
+
+    got, expected = both(call)
+    eps = np.finfo("f").eps if "f" in dtypes else None  # the bias may be narrower than the rest
+    assert_same(got, expected, 900, eps)
+
+
+@pytest.mark.parametrize("f", ["linear", "conv2d", "deconv2d", "pooling", "average_pooling"])
 def test_double_backpropagation(f):
     def call(rng):
-        x, W = variables(rng, (2, 3, 6, 6), (3, 3, 3, 3), dtypes="dd")
-        y = getattr(F, f)(x, W) if "conv" in f else getattr(F, f)(x, 2, 2)
+        shapes = ((60, 80), (80, 70)) if f == "linear" else ((2, 3, 6, 6), (3, 3, 3, 3))
+        x, W = variables(rng, *shapes, dtypes="dd")
+        y = getattr(F, f)(x, 2, 2) if "pool" in f else getattr(F, f)(x, W)
         y = y * y
         y.backward(create_graph=True)
         gx = x.grad
@@ -164,6 +179,37 @@ def test_others_go_to_the_original():
 
     for a, b in zip(*both(call), strict=True):
         assert a.dtype == b.dtype and np.allclose(a, b)
+
+
+def test_odd_calls_are_answered_as_before():
+    def odd(f, rng):
+        try:
+            return f(rng)
+        except Exception as error:
+            return type(error)
+
+    x = np.arange(72.0).reshape(1, 2, 6, 6)
+
+    def average(shape, dy):
+        y = F.average_pooling(dezero.Variable(np.ones(shape)), 2, 2)
+        return y.creator.backward(dezero.Variable(np.ones(dy))).data
+
+    calls = [
+        lambda rng: FC.im2col_array(x, np.int64(3), 1, 1),
+        lambda rng: FC.im2col_array(x, [3, 2], 1, 1),
+        lambda rng: FC.im2col_array(x, 3, 1.0, 1),
+        lambda rng: FC.im2col_array(None, 3, 1, 1),
+        lambda rng: F.matmul(x[0, 0], None),
+        lambda rng: run(lambda v: F.pooling(v, 2, 2), [dezero.Variable(x[:, :0])], rng),
+        lambda rng: average((1, 0, 6, 6), (1, 0, 3, 3)),
+        lambda rng: average((1, 2, 6, 6), (1, 1, 3, 3)),
+    ]
+    for call in calls:
+        got, expected = both(lambda rng, call=call: odd(call, rng))
+        if isinstance(expected, type):
+            assert got is expected
+        else:
+            same((expected, got), 9)
 
 
 def test_the_very_same_objects_come_back():

@@ -1,5 +1,6 @@
 """The backend of Deep Learning from Scratch against the original, on a stand-in or a checkout."""
 
+import contextlib
 import copy
 import pickle
 import sys
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastconv import backends
 
-FUNCTIONS = ("Convolution", "Pooling", "Relu")
+FUNCTIONS = ("Convolution", "Pooling", "Affine", "Relu")
 
 
 @pytest.fixture(params=folders("dlfs"))
@@ -83,6 +84,56 @@ def test_a_number_as_bias(common):
         convolution(common, images((1, 1, 8, 8), "f"), np.ones((1, 1, 3, 3)), 0, 1, 0)
     )
     agree(got, expected, terms=36)
+
+
+@pytest.mark.parametrize("dtype", ["b", "B", "?", ">d", "e"])
+def test_gradients_of_other_dtypes(common, dtype):
+    x, W = images((2, 3, 7, 6), "d"), images((4, 3, 3, 3), "d", 2)
+
+    def call():
+        layer = common.Convolution(W, np.zeros(4), 1, 1)
+        dx = layer.backward((40 * images(layer.forward(x).shape, "d", 1)).astype(dtype))
+        return dx, layer.dW, layer.db
+
+    got, expected = both(call)
+    agree(got[:2], expected[:2], terms=84)
+    assert got[2].dtype == expected[2].dtype
+    np.testing.assert_allclose(got[2], expected[2], rtol=1e-2 if dtype == "e" else 1e-12)
+
+
+def test_wrong_calls_fail_as_before(common):
+    x, W, b = images((2, 3, 7, 6), "d"), images((4, 3, 3, 3), "d", 2), np.zeros(4)
+    conv = lambda *a: common.Convolution(*a[1:]).forward(a[0])  # noqa: E731
+    calls = [
+        lambda: conv(x, W, None),
+        lambda: conv(x, None, b),
+        lambda: conv(None, W, b),
+        lambda: conv(x, W[0], b),
+        lambda: common.Relu().forward(None),
+        lambda: common.Affine(None, b).forward(x),
+        lambda: common.im2col(x, 0, 3, 1, 1),
+        lambda: common.im2col(x, 3, 3, 0, 1),
+    ]
+
+    def raised(call):
+        try:
+            call()
+        except Exception as error:
+            return type(error)
+        return None
+
+    for call in calls:
+        got, expected = both(lambda call=call: raised(call))
+        assert got is expected
+
+
+def test_pooling_of_nothing(common):
+    def call():
+        layer = common.Pooling(2, 2)
+        return layer.backward(layer.forward(np.zeros((2, 0, 4, 4))))
+
+    got, expected = both(call)
+    agree(got, expected, terms=1)
 
 
 def test_other_biases_go_to_the_original(common):
@@ -171,6 +222,36 @@ def test_windows_of_more_than_255_cells(common):
 
     got, expected = both(call)
     agree(got, expected, terms=4)
+
+
+@pytest.mark.parametrize("dtypes", ["ddd", "fff", "fdd", "fdf", "idd", "edd"])
+@pytest.mark.parametrize("shape", [(40, 6, 12, 10), (40, 720), (3, 5)])  # the last is NumPy's
+def test_affine(common, shape, dtypes):
+    ins = int(np.prod(shape[1:]))
+    x = np.round(images(shape, "d"), 1).astype(dtypes[0])
+    W, b = images((ins, 9), dtypes[1], 1), images(9, dtypes[2], 2)
+
+    def call():
+        layer = common.Affine(W, b)
+        y = layer.forward(x)
+        dx = layer.backward(images(y.shape, dtypes[1], 3))
+        return y, layer.x, dx, layer.dW, layer.db
+
+    got, expected = both(call)
+    agree(got, expected, terms=ins, rounding=dtypes[1])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_affine_layers_of_both_kinds_go_together(common, first):
+    layer = common.Affine(images((720, 9), "d"), np.zeros(9))
+    x, dout = images((40, 6, 12, 10), "d"), images((40, 9), "d", 1)
+    layer.forward(x)
+    expected = layer.backward(dout), layer.dW, layer.db
+    with backends.use("dlfs") if first else contextlib.nullcontext():
+        layer.forward(x)
+    with contextlib.nullcontext() if first else backends.use("dlfs"):
+        got = layer.backward(dout), layer.dW, layer.db
+    agree(got, expected, terms=720)
 
 
 @pytest.mark.parametrize("dtype", ["f", "d", "i"])

@@ -12,7 +12,7 @@ from fastconv.backends.chainer._windows import (
     order,
     takes,
 )
-from fastconv.functional._product import _use_own
+from fastconv.functional._product import use_own
 from fastconv.functional.local_response_norm import _divide, _norms, _sums
 
 # ---- a filter of its own at each place ----------------------------------------------------------
@@ -77,7 +77,7 @@ def linear_forward(original, self, inputs):
     from chainer import config
 
     x, W = inputs[:2]
-    own = _use_own(*x.shape, W.shape[0])
+    own = use_own(*x.shape, W.shape[0])
     if not own or config.schedule_func is not None or not takes(*inputs):
         return original(self, inputs)
     self._config_use_ideep = config.use_ideep
@@ -102,7 +102,7 @@ def linear_weight_gradient(original, self, inputs):
 def _product(original, self, inputs, a, b):
     from chainer import config
 
-    if not (_use_own(*a.shape, b.shape[0]) and takes(a, b)):
+    if not (use_own(*a.shape, b.shape[0]) and takes(a, b)):
         return original(self, inputs)
     self._config_use_ideep = config.use_ideep
     self.retain_inputs((0, 1))
