@@ -66,7 +66,7 @@ def conv_forward_im2col(original, x, w, b, conv_param):
     y = _conv(x, w, b, conv_param) if fits else None
     if y is None:
         return original(x, w, b, conv_param)
-    y = np.ascontiguousarray(y.transpose(1, 2, 0)).transpose(3, 0, 1, 2)
+    y = np.ascontiguousarray(y.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)
     return y, (x, w, b, conv_param, None)
 
 

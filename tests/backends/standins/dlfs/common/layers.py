@@ -63,12 +63,12 @@ class Pooling:
         self.x = self.arg_max = None
 
     def forward(self, x):
-        N, C, H, _ = x.shape
-        OH = (H - self.pool_h) // self.stride + 1
+        N, C, H, W = x.shape
+        OH, OW = (H - self.pool_h) // self.stride + 1, (W - self.pool_w) // self.stride + 1
         col = im2col(x, self.pool_h, self.pool_w, self.stride, self.pad)
         col = col.reshape(-1, self.pool_h * self.pool_w)
         self.x, self.arg_max = x, col.argmax(axis=1)
-        return col.max(axis=1).reshape(N, OH, -1, C).transpose(0, 3, 1, 2)
+        return col.max(axis=1).reshape(N, OH, OW, C).transpose(0, 3, 1, 2)
 
     def backward(self, dout):
         rows = np.zeros((dout.size, self.pool_h * self.pool_w))
