@@ -87,10 +87,12 @@ class _Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             del loader.exec_module  # back to that of its class
-            with _visible(self.stand_ins.get(fullname, {})):
-                loader.exec_module(module)
-            if fullname == _CONFIG:
-                _check_backend(module)
+            try:
+                with _visible(self.stand_ins.get(fullname, {})):
+                    loader.exec_module(module)
+            finally:  # it may import the library of another backend, which need not be there
+                if fullname == _CONFIG and hasattr(module, "backend"):
+                    _check_backend(module)
 
         loader.exec_module = exec_module
         return spec

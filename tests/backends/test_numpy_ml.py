@@ -140,7 +140,9 @@ def test_pool2d_layer(shape, kernel, stride, pad, mode, dtype, order, ties):
     def pool():
         return layers.Pool2D(kernel, stride, pad, mode)
 
-    check(lambda: run(pool, X), 16, np.finfo(dtype).eps)  # means of float32 are stored as float64
+    # Means of float32 are stored as float64, and means of integers are float64.
+    eps = np.finfo(np.float32 if dtype == np.float32 else np.float64).eps
+    check(lambda: run(pool, X), 16, eps)
 
 
 def test_float32_net():
