@@ -101,6 +101,24 @@ def test_a_missing_net_is_told(net, capsys, monkeypatch):
     assert status == 2 and "there is no module toynet here; this backend needs toynet 1" in err
 
 
+def test_all_goes_on_without_a_net_that_cannot_be_imported(net, capsys, monkeypatch):
+    net.cases = [BackendCase("double", "forward", lambda: lambda: net.double(3.0), terms=1)]
+    broken = ModuleType("broken")  # as a net of another age is on today's NumPy
+    broken.backend = lambda: Backend("broken.part", "broken 2", [])
+    monkeypatch.setitem(sys.modules, "fastconv.backends.broken", broken)
+    monkeypatch.setitem(backends.NAMES, "broken", "broken")
+    monkeypatch.setattr(backends, "find", lambda package: "1")
+    monkeypatch.setattr(backends, "available", lambda: ["broken", "toynet"])
+    status, out, err = bench(capsys, "--backend", "all")
+    assert status == 0 and "forward  double" in out
+    assert err.startswith("broken is left out: cannot import broken.part: ModuleNotFoundError")
+    monkeypatch.setattr(backends, "available", lambda: ["broken"])
+    status, _, err = bench(capsys, "--backend", "all")
+    assert status == 2 and "no net can be measured" in err
+    status, _, err = bench(capsys, "--backend", "broken")
+    assert status == 2 and "this backend needs broken 2" in err and "Traceback" not in err
+
+
 def test_differences():
     a = np.ones((2, 3), np.float32)
     assert difference([a], [a * (1 + 8 * EPS32)], terms=2) == ""

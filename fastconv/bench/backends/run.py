@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import math
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 
@@ -25,6 +26,14 @@ def run(args: argparse.Namespace, budget, threads: int) -> tuple[int, dict]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(blas_threads(threads))
         for name in names:
+            try:
+                with backends.use(name):  # imports the net
+                    pass
+            except backends.BackendError as error:
+                if args.backend != "all":
+                    raise
+                print(f"{name} is left out: {error}", end="\n\n", file=sys.stderr)
+                continue
             cases = import_module(f"fastconv.bench.backends.{name}").cases()
             results = [
                 measure(name, case, budget)
@@ -35,7 +44,9 @@ def run(args: argparse.Namespace, budget, threads: int) -> tuple[int, dict]:
                 print(table(name, results), end="\n\n", flush=True)
             found += results
     if not found:
-        args.error(f"no case's name contains {args.filter!r}")
+        args.error(
+            f"no case's name contains {args.filter!r}" if args.filter else "no net can be measured"
+        )
     return int(any(result["failure"] for result in found)), {"cases": found}
 
 
