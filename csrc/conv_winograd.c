@@ -325,7 +325,8 @@ static void run_chunk(fc_wino_job *job, char *v) {
     }
     for (ptrdiff_t first = 0; first < strips; first += plan->band_strips) {
         job->band = band_at(job, first, v);
-        if (!plan->own_v)
+        /* V of a single band stays for the next filters */
+        if (!plan->own_v && (job->first_oc == 0 || plan->band_strips < strips))
             fc_parallel_for(plan->threads, panels, image_task, job);
         fc_parallel_for(plan->threads, products_of(job, &job->band), product_task, job);
     }

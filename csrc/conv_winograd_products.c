@@ -25,7 +25,7 @@ static const char *next_ahead(wino_ahead *ahead, ptrdiff_t bytes) {
 /* A part of the products of a band: output channels, positions, and what they sum. */
 typedef struct {
     ptrdiff_t oc_first, oc_last, position, positions, channel, channels;
-    wino_ahead *ahead; /* or NULL: U was made before the call and is what to ask for */
+    wino_ahead *ahead; /* or NULL: U is there, and what to ask for */
 } wino_part;
 
 /* The panel of filters whose turn comes after one of position `i` of a part; NULL behind the last. */
@@ -61,7 +61,7 @@ static void multiply(const fc_wino_job *job, const fc_wino_band *band, const win
         char *m_panel = m + p * plan->m_step * itemsize, *u_panel = u + i * u_step * itemsize;
         for (ptrdiff_t oc = part->oc_first; oc < part->oc_last; oc += plan->oc_panel) {
             const ptrdiff_t filters = FC_MIN(plan->oc_panel, part->oc_last - oc);
-            const char *next = plan->prepared ? next_panel(job, part, i, oc, u, u_step) : NULL;
+            const char *next = part->ahead ? NULL : next_panel(job, part, i, oc, u, u_step);
             for (ptrdiff_t first = 0; first < filters; first += nr) {
                 product.vectors = filters - first > job->t->lanes ? 2 : 1;
                 product.b = u_panel + first * itemsize;

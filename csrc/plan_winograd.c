@@ -7,6 +7,8 @@
 
 enum { MOST_TILES = 64, LEAST_CHANNELS = 24, LEAST_CHANNELS_4 = 16 };
 enum { MOST_OWN = 16 << 20 }; /* bytes, all threads together */
+/* Vector FMAs while a byte comes from beyond the second-level cache: 13.7 GB/s on one core beside 7.6 G FMAs/s */
+#define FMAS_A_BYTE 0.55
 
 /* Outputs along one axis of the tile of that edge, where it fits the filter; else 0. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g, ptrdiff_t edge) {
@@ -18,7 +20,7 @@ static ptrdiff_t outputs_of_tile(const fc_conv *g, ptrdiff_t edge) {
 
 static ptrdiff_t band_budget(void) {
     const fc_caches *caches = fc_cpu_caches();
-    return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)8 << 20);
+    return (ptrdiff_t)FC_MIN(FC_MAX(caches->l2, caches->l3 / 4), (size_t)16 << 20);
 }
 
 int fc_winograd_suits(const fc_conv *g) {
@@ -39,29 +41,49 @@ static ptrdiff_t position_bytes(const fc_kernels *t, const fc_wino_plan *plan) {
     return plan->positions * (ptrdiff_t)t->itemsize;
 }
 
+static ptrdiff_t v_bytes_of(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan,
+                            ptrdiff_t tiles) {
+    return tiles * (g->C / g->G) * position_bytes(t, plan);
+}
+
+static ptrdiff_t u_bytes_of(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    return fc_round_up(g->OC / g->G, plan->oc_panel) * (g->C / g->G) * position_bytes(t, plan);
+}
+
+static void cut_strips(ptrdiff_t most, fc_wino_plan *plan) {
+    plan->strip_cols = fc_even_part(plan->tile_cols, most);
+    plan->col_strips = fc_ceil_div(plan->tile_cols, plan->strip_cols);
+}
+
+static ptrdiff_t strips_of(const fc_conv *g, const fc_wino_plan *plan) {
+    return FC_MAX(1, g->N * plan->tile_rows * plan->col_strips);
+}
+
 /* Each task takes strips of its own through all steps. The bands must be as full as one for all would
  * be, and enough for all threads. */
-static int plan_own_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strips,
-                          fc_wino_plan *plan) {
+static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
-    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel);
-    const ptrdiff_t u_bytes = panels * plan->oc_panel * channels * position_bytes(t, plan);
-    const ptrdiff_t tiles = FC_MIN(MOST_TILES, l2 / 4 / (channels * position_bytes(t, plan)));
-    if (u_bytes > l2 * 3 / 2 || tiles < plan->strip_cols)
+    const ptrdiff_t ocs = g->OC / g->G, panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t tiles = FC_MIN(MOST_TILES, l2 / 4 / v_bytes_of(g, t, plan, 1));
+    if (u_bytes_of(g, t, plan) > l2 * 3 / 2 || tiles < FC_MIN(plan->strip_cols, t->mr))
         return 0;
-    ptrdiff_t bands = fc_ceil_div(strips, tiles / plan->strip_cols);
-    if (bands < 4 * plan->threads) /* as many for each thread */
-        bands = fc_round_up(bands, plan->threads);
-    plan->band_strips = plan->block_strips = fc_ceil_div(strips, bands);
-    bands = fc_ceil_div(strips, plan->band_strips);
-    if (bands < plan->threads || 4 * bands * plan->band_strips > 5 * strips)
+    fc_wino_plan own = *plan;
+    cut_strips(tiles, &own);
+    const ptrdiff_t strips = strips_of(g, &own);
+    ptrdiff_t bands = fc_ceil_div(strips, tiles / own.strip_cols);
+    if (bands < 4 * own.threads) /* as many for each thread */
+        bands = fc_round_up(bands, own.threads);
+    own.band_strips = own.block_strips = fc_ceil_div(strips, bands);
+    bands = fc_ceil_div(strips, own.band_strips);
+    if (bands < own.threads || 4 * bands * own.band_strips > 5 * strips)
         return 0;
     const ptrdiff_t m_bytes =
-        plan->oc_panel * plan->band_strips * plan->strip_cols * position_bytes(t, plan);
-    plan->oc_block = fc_even_part(panels, FC_MAX(1, l2 / 4 / m_bytes)) * plan->oc_panel;
-    plan->oc_chunk = ocs;
-    plan->channel_block = channels;
+        own.oc_panel * own.band_strips * own.strip_cols * position_bytes(t, &own);
+    own.oc_block = fc_even_part(panels, FC_MAX(1, l2 / 4 / m_bytes)) * own.oc_panel;
+    own.oc_chunk = ocs;
+    own.channel_block = g->C / g->G;
+    own.own_bands = 1;
+    *plan = own;
     return 1;
 }
 
@@ -71,8 +93,8 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strip
  * one. A task has a panel of filters. Prepared, it goes through V
  * once for its filters: the more it takes, the less V travels; M shares the second-level cache with
  * what streams past. */
-static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, ptrdiff_t strips,
-                           fc_wino_plan *plan) {
+static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t strips = strips_of(g, plan);
     const fc_caches *caches = fc_cpu_caches();
     const ptrdiff_t l1d = (ptrdiff_t)caches->l1d, l2 = (ptrdiff_t)caches->l2;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
@@ -100,44 +122,71 @@ static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, ptrdiff_t stri
     plan->own_v = plan->threads > 1;
 }
 
-/* All threads make V of a band, then share out its products. U is made in chunks that stay in the
- * last-level cache meanwhile, or was made before the call. M takes half the second-level cache; three
- * tasks for a thread. */
-static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, ptrdiff_t strips,
-                              fc_wino_plan *plan) {
-    const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
-    const ptrdiff_t strip_bytes = channels * plan->strip_cols * position_bytes(t, plan);
-    const ptrdiff_t panel_bytes = plan->oc_panel * channels * position_bytes(t, plan);
-    const ptrdiff_t chunk = FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel_bytes) * plan->oc_panel;
-    plan->band_strips = fc_even_part(strips, FC_MAX(1, band_budget() / strip_bytes));
-    plan->block_strips = fc_even_part(plan->band_strips, FC_MAX(1, MOST_TILES / plan->strip_cols));
-    plan->oc_chunk = plan->prepared ? ocs : FC_MIN(ocs, chunk);
-    plan->channel_block = channels;
-    const ptrdiff_t panels = fc_ceil_div(plan->oc_chunk, plan->oc_panel);
-    const ptrdiff_t m_bytes =
-        plan->oc_panel * plan->block_strips * plan->strip_cols * position_bytes(t, plan);
-    const ptrdiff_t fit = FC_MAX(1, (ptrdiff_t)fc_cpu_caches()->l2 / 2 / m_bytes);
-    const ptrdiff_t blocks = fc_ceil_div(plan->band_strips, plan->block_strips);
-    ptrdiff_t cuts = fc_ceil_div(panels, fit);
-    if (plan->threads > 1)
-        cuts = FC_MIN(panels, FC_MAX(cuts, fc_ceil_div(3 * plan->threads, blocks)));
-    plan->oc_block = fc_ceil_div(panels, cuts) * plan->oc_panel;
+/* Tiles, and filters, of a block whose M takes the second-level cache: as many of both, for then a product
+ * has the most to do with what it reads of U and V, which come from beyond that cache. M is written once
+ * and read once, so that it need not all stay. */
+static ptrdiff_t block_side(const fc_kernels *t, const fc_wino_plan *plan) {
+    return (ptrdiff_t)sqrt((double)fc_cpu_caches()->l2 / (double)position_bytes(t, plan));
 }
 
-/* Filters outweigh the image, or bands of a thread's own are impossible and M of a panel of filters and
- * all tiles fits half the second-level cache. */
+/* All threads make V of a band, then share out its products. U is made in chunks that stay in the last-level
+ * cache meanwhile, or was made before the call. Tasks are cut for the threads to end together, and to
+ * multiply much for each byte of V that they read. */
+static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
+    const ptrdiff_t ocs = g->OC / g->G, panels = fc_ceil_div(ocs, plan->oc_panel);
+    const ptrdiff_t strip_bytes = v_bytes_of(g, t, plan, plan->strip_cols);
+    const ptrdiff_t panel_bytes = u_bytes_of(g, t, plan) / panels;
+    const ptrdiff_t side = block_side(t, plan);
+    const ptrdiff_t chunk =
+        plan->prepared ? panels
+                       : fc_even_part(panels, FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel_bytes));
+    plan->oc_chunk = FC_MIN(ocs, chunk * plan->oc_panel);
+    plan->channel_block = g->C / g->G;
+    plan->band_strips = fc_even_part(strips_of(g, plan), FC_MAX(1, band_budget() / strip_bytes));
+    plan->block_strips = fc_even_part(plan->band_strips, FC_MAX(1, side / plan->strip_cols));
+    const ptrdiff_t tiles = plan->block_strips * plan->strip_cols;
+    const ptrdiff_t fit = FC_MIN(chunk, FC_MAX(1, side * side / (tiles * plan->oc_panel)));
+    const ptrdiff_t blocks = fc_ceil_div(plan->band_strips, plan->block_strips);
+    double best = HUGE_VAL;
+    for (ptrdiff_t some = 1; some <= fit; some++) {
+        const ptrdiff_t rounds = fc_ceil_div(blocks * fc_ceil_div(chunk, some), plan->threads);
+        const double vectors = (double)(some * plan->oc_panel / t->lanes);
+        const double time = (double)rounds * (vectors + FMAS_A_BYTE * (double)t->itemsize);
+        if (time <= best) {
+            best = time;
+            plan->oc_block = some * plan->oc_panel;
+        }
+    }
+}
+
+/* Whether few tiles make one block: M of a panel of filters fits half the second-level cache, and V, or
+ * most of it, stays there. Else V comes from afar for every panel, or for all that M of a task has room for,
+ * against U and V for every block of shared bands. Measured: filters that are transformed in the task make
+ * sums shorter, and M travels more often, which weighs as 0.7 of the bytes; that shared bands let threads
+ * wait for each other, as a sixth. */
+static int tiles_are_few(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
+    const ptrdiff_t tiles = strips_of(g, plan) * plan->strip_cols;
+    const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2, ocs = g->OC / g->G;
+    const ptrdiff_t m = tiles * plan->oc_panel * position_bytes(t, plan);
+    const ptrdiff_t v = v_bytes_of(g, t, plan, tiles), u = u_bytes_of(g, t, plan);
+    if (m > l2 / 2 || v <= l2 * 3 / 2)
+        return m <= l2 / 2;
+    const ptrdiff_t panels = fc_ceil_div(ocs, plan->oc_panel), side = block_side(t, plan);
+    const double shared =
+        (double)u * (double)fc_ceil_div(tiles, side) + (double)v * (double)fc_ceil_div(ocs, side);
+    if (plan->prepared)
+        return 1.17 * shared > (double)u + (double)v * (double)fc_ceil_div(panels, l2 / 2 / m);
+    return (double)u + shared > 1.7 * (double)v * (double)panels;
+}
+
+/* Filters outweigh the image, or bands of a thread's own are impossible, and tiles are few. */
 static void plan_blocks(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
-    const ptrdiff_t strips = FC_MAX(1, g->N * plan->tile_rows * plan->col_strips);
-    const ptrdiff_t tiles = strips * plan->strip_cols, l2 = (ptrdiff_t)fc_cpu_caches()->l2;
-    const int small = tiles * plan->oc_panel * position_bytes(t, plan) <= l2 / 2;
-    if (small && tiles * plan->threads <= 2 * (g->OC / g->G))
-        plan_few_tiles(g, t, strips, plan);
-    else if (plan_own_bands(g, t, strips, plan))
-        plan->own_bands = 1;
-    else if (small)
-        plan_few_tiles(g, t, strips, plan);
-    else
-        plan_shared_bands(g, t, strips, plan);
+    const ptrdiff_t tiles = strips_of(g, plan) * plan->strip_cols;
+    const int few = tiles_are_few(g, t, plan);
+    if (few && tiles * plan->threads <= 2 * (g->OC / g->G))
+        plan_few_tiles(g, t, plan);
+    else if (!plan_own_bands(g, t, plan))
+        (few ? plan_few_tiles : plan_shared_bands)(g, t, plan);
 }
 
 /* Memory of V, and of the patches that are turned before it. */
@@ -193,8 +242,7 @@ static void plan_tile(const fc_conv *g, const fc_kernels *t, ptrdiff_t edge, int
     plan->r = g->kernel[1];
     plan->tile_rows = fc_ceil_div(g->out[1], plan->m);
     plan->tile_cols = fc_ceil_div(g->out[2], plan->m);
-    plan->strip_cols = fc_even_part(plan->tile_cols, MOST_TILES);
-    plan->col_strips = fc_ceil_div(plan->tile_cols, plan->strip_cols);
+    cut_strips(MOST_TILES, plan);
     plan->threads = fc_threads_for(fc_multiply_adds(g));
     plan->oc_panel = fc_round_up(fc_even_part(g->OC / g->G, fc_round_up(t->mr, t->nr)), t->lanes);
     plan_blocks(g, t, plan);
@@ -212,19 +260,21 @@ static double gemm_cost(const fc_conv *g, fc_dtype dtype) {
     const ptrdiff_t weight_row = g->C / g->G * fc_volume(g->kernel);
     if (fc_plan_conv(g, dtype, 0, weight_row, &plan) != FC_OK)
         return HUGE_VAL;
-    /* filters come from far: 13.7 GB/s on one core beside 7.6 G FMAs/s */
-    return plan.cost + 0.55 * (double)(g->OC * weight_row) * (double)fc_table(dtype)->itemsize;
+    /* filters come from far */
+    return plan.cost +
+           FMAS_A_BYTE * (double)(g->OC * weight_row) * (double)fc_table(dtype)->itemsize;
 }
 
 /* What the threads do while they wait for each other, 8 us at 7.6 G FMAs/s, each time that they meet
  * and would not for the GEMM. */
 static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
-    const ptrdiff_t bands =
-        fc_ceil_div(FC_MAX(1, g->N * plan->tile_rows * plan->col_strips), plan->band_strips);
+    const ptrdiff_t bands = fc_ceil_div(strips_of(g, plan), plan->band_strips);
     const ptrdiff_t chunks = fc_ceil_div(g->OC / g->G, plan->oc_chunk);
     const ptrdiff_t u = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : 1;
-    const ptrdiff_t meetings =
-        g->G * chunks * (plan->own_bands || plan->own_v ? 1 + u : 2 * bands + u) - 1;
+    const int own = plan->own_bands || plan->own_v;
+    const ptrdiff_t v = own ? 0 : bands > 1 ? bands * chunks : 1; /* V of one band is made once */
+    const ptrdiff_t products = plan->own_bands ? 1 : bands;
+    const ptrdiff_t meetings = g->G * (v + chunks * (products + u)) - 1;
     return plan->threads > 1 ? 60e3 * (double)(meetings * plan->threads) : 0;
 }
 
