@@ -15,8 +15,8 @@
  * A strip is a row of an image's tiles, or a part of one; strips of all images form one axis. What one
  * core writes and another one reads is slow, so:
  *
- *   few tiles beside the filters: a task takes all tiles and a block of output channels. It transforms
- *      its filters, some channels at a time, just before their only use: U never leaves its core. Each
+ *   few tiles beside the filters, V near the second-level cache: a task takes all tiles and a block of
+ *      output channels. It transforms its filters, some channels at a time, just before their only use: U never leaves its core. Each
  *      thread makes V for itself, or, where that is too much memory, all threads make one.
  *   filters near the second-level cache: a task takes a band of strips through all steps, and V never
  *      leaves its core. Each thread makes U for itself, or, where that is too much memory, all make one.
@@ -325,7 +325,7 @@ static void run_chunk(fc_wino_job *job, char *v) {
     }
     for (ptrdiff_t first = 0; first < strips; first += plan->band_strips) {
         job->band = band_at(job, first, v);
-        /* V of a single band stays for the next filters */
+        /* V of a single band serves all chunks of filters */
         if (!plan->own_v && (job->first_oc == 0 || plan->band_strips < strips))
             fc_parallel_for(plan->threads, panels, image_task, job);
         fc_parallel_for(plan->threads, products_of(job, &job->band), product_task, job);

@@ -185,6 +185,10 @@ const fc_caches *fc_cpu_caches(void) {
     return &caches;
 }
 
+void fc_set_cpu_caches(const fc_caches *sizes) {
+    caches = *sizes;
+}
+
 __attribute__((constructor)) static void detect(void) {
     detect_features();
     detect_caches();

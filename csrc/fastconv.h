@@ -275,6 +275,8 @@ typedef struct {
     size_t l1d, l2, l3; /* bytes; l2 and l3 as seen by one core */
 } fc_caches;
 const fc_caches *fc_cpu_caches(void);
+/* For tests: plans as on another processor. Not while another thread computes. */
+void fc_set_cpu_caches(const fc_caches *sizes);
 
 int fc_default_threads(void);
 int fc_get_num_threads(void);

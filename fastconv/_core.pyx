@@ -149,6 +149,7 @@ cdef extern from "fastconv.h" nogil:
     fc_status fc_set_isa(const char *name)
     const fc_feature *fc_cpu_features(ptrdiff_t *count)
     const fc_caches *fc_cpu_caches()
+    void fc_set_cpu_caches(const fc_caches *sizes)
     int fc_default_threads()
     int fc_get_num_threads()
     void fc_set_num_threads(int threads)
@@ -911,6 +912,13 @@ def cpu_features():
 def cpu_caches():
     cdef const fc_caches *caches = fc_cpu_caches()
     return {"l1d": caches.l1d, "l2": caches.l2, "l3": caches.l3}
+
+
+def set_cpu_caches(size_t l1d, size_t l2, size_t l3):
+    """For tests: plan as on a processor with these caches, bytes; not while others compute."""
+    cdef fc_caches sizes
+    sizes.l1d, sizes.l2, sizes.l3 = l1d, l2, l3
+    fc_set_cpu_caches(&sizes)
 
 
 def get_num_threads():

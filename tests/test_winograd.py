@@ -131,6 +131,43 @@ def test_many_channels_and_tiles(threads, tile, isa, dtype, rng):
     assert_sums_close(actual, expected, WINOGRAD_SLACK * 160 * 9, x, w)
 
 
+@pytest.fixture
+def caches():
+    """Sets sizes of caches that plans are made for, until the test is over."""
+    before = _core.cpu_caches()
+    yield lambda **sizes: _core.set_cpu_caches(**(before | sizes))
+    _core.set_cpu_caches(**before)
+
+
+# Images, filters, and the second- and last-level caches for which float32 takes these plans in
+# tiles of 6x6.
+PLANS = {
+    "filters transformed in tasks": ((2, 24, 9, 33), 96, 8 << 20, 32 << 20),
+    "bands of a thread's own": ((2, 40, 19, 73), 24, 512 << 10, 32 << 20),
+    "bands of a thread's own, parts of a row": ((2, 40, 19, 73), 32, 352 << 10, 4 << 20),
+    "one band, filters in chunks": ((1, 172, 19, 37), 180, 256 << 10, 8 << 20),
+    "several bands, filters in chunks": ((2, 172, 19, 37), 180, 128 << 10, 512 << 10),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_plans_for_other_caches(plan, threads, tile, caches, isa, dtype, rng):
+    shape, OC, l2, l3 = plan
+    C = shape[1]
+    x, w = uniform(shape, dtype, rng), uniform((OC, C, 3, 3), dtype, rng)
+    expected = F.conv2d(x, w, padding=1, algo="gemm")
+    caches(l2=l2, l3=l3)
+    with fastconv.threads(threads):
+        p = fastconv.prepare_conv2d(w, x_shape=x.shape, padding=1, algo=tile)
+        results = [F.conv2d(x, w, padding=1, algo=tile) for _ in range(2)] + [p(x)]
+        assert_sums_close(
+            F.conv2d(x, w, padding=1, algo="gemm"), expected, WINOGRAD_SLACK * C * 9, x, w
+        )
+    assert len({y.tobytes() for y in results}) == 1
+    assert_sums_close(results[0], expected, WINOGRAD_SLACK * C * 9, x, w)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     "case", [*OWN_CASES[5:], ConvCase("6x6", (1, 40, 6, 6), 70, (3, 3), padding=1)]

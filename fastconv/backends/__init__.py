@@ -45,7 +45,8 @@ NAMES = {
 }
 
 _lock = threading.RLock()
-_installed: dict[str, tuple[dict, Replaced]] = {}  # name -> its options and what it replaced
+# name -> its options, or the Backend itself, and what it replaced
+_installed: dict[str, tuple[dict | Backend, Replaced]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class Status:
 def install(name: str | Backend, **options) -> None:
     """Make a net run on fastconv.
 
-    Installing a backend again does nothing, unless the options are others.
+    Installing a backend again does nothing; other options, or another `Backend` of the same
+    package, take the place of the earlier ones.
 
     Parameters
     ----------
@@ -89,17 +91,17 @@ def install(name: str | Backend, **options) -> None:
 autograd, numpy_ml, chainer
     """
     backend = load(name, options)
-    key = _key(name)
+    key, given = _key(name), options if isinstance(name, str) else name
     with _lock:
         if key in _installed:
-            if _installed[key][0] == options:
+            if _installed[key][0] == given:
                 return
             uninstall(key)
         if find(backend.package) is None:
             raise BackendError(
                 f"there is no module {backend.package} here; this backend needs {backend.needs}"
             )
-        _installed[key] = options, Replaced(backend)
+        _installed[key] = given, Replaced(backend)
 
 
 def uninstall(name: str | Backend) -> None:
@@ -157,8 +159,10 @@ def use(name: str | Backend, **options) -> Iterator[None]:
     finally:
         if before is None:
             uninstall(key)
+        elif isinstance(before[0], Backend):
+            install(before[0])
         else:
-            install(name, **before[0])
+            install(key, **before[0])
 
 
 def available() -> list[str]:
@@ -186,7 +190,8 @@ def status() -> list[Status]:
     with _lock:
         for name in [*NAMES, *(name for name in _installed if name not in NAMES)]:
             found = find(load(name, {}).package if name in NAMES else name)
-            options = _installed[name][0] if name in _installed else {}
+            given = _installed[name][0] if name in _installed else {}
+            options = {} if isinstance(given, Backend) else given
             entries.append(Status(name, NAMES.get(name, name), found, name in _installed, options))
     return entries
 
@@ -204,7 +209,8 @@ def load(name: str | Backend, options: dict) -> Backend:
     except TypeError:
         known = inspect.signature(make)
         raise TypeError(
-            f"the options of backend {name!r} are {known}, got {', '.join(options)}"
+            f"the options of backend {name!r} are {', '.join(known.parameters)}, "
+            f"got {', '.join(options)}"
             if known.parameters
             else f"backend {name!r} has no options, got {', '.join(options)}"
         ) from None
@@ -212,9 +218,13 @@ def load(name: str | Backend, options: dict) -> Backend:
 
 
 def _key(name: str | Backend) -> str:
-    return name.package if isinstance(name, Backend) else name
+    if isinstance(name, Backend):
+        return name.package
+    if not isinstance(name, str):
+        _check_name(name)
+    return name
 
 
 def _check_name(name: str) -> None:
-    if name not in NAMES:
+    if name not in list(NAMES):  # also what cannot be hashed
         raise ValueError(f"there is no backend {name!r}; there are {', '.join(NAMES)}")

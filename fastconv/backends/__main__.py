@@ -66,16 +66,20 @@ def main(argv: Sequence[str]) -> None:
             if module:
                 runpy.run_module(command[0], run_name="__main__", alter_sys=True)
             else:
-                runpy.run_path(command[0], run_name="__main__")
+                runpy.run_path(os.path.abspath(command[0]), run_name="__main__")
     except backends.BackendError as error:
         sys.exit(f"fastconv.backends: {error}")
     finally:
-        if not active and sys.exc_info()[0] in (None, SystemExit):
+        if not active and _succeeds(sys.exc_info()[1]):
             print(
                 f"fastconv.backends: {command[0]} never imported {backend.package}, "
                 "so nothing ran on fastconv",
                 file=sys.stderr,
             )
+
+
+def _succeeds(error: BaseException | None) -> bool:
+    return error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
 
 
 def _option(text: str) -> tuple:

@@ -1,6 +1,7 @@
 """Put replacements in place, and the originals back."""
 
 import functools
+import importlib
 import inspect
 import pkgutil
 import sys
@@ -66,6 +67,7 @@ class Replaced:
                 if before is not _MISSING:
                     sys.modules[name] = before
             _set_on_parent(name, before, instead_of=module)
+            _rebind_functions(module, name)
 
 
 def _import(backend: Backend) -> None:
@@ -83,6 +85,10 @@ def _import(backend: Backend) -> None:
 
 def _site(replacement: Replacement, backend: Backend) -> _Site:
     path, name = replacement.path.rpartition(".")[::2]
+    if not path:
+        raise ValueError(
+            f"a replacement's path is module.name or module.Class.name, got {replacement.path!r}"
+        )
     try:
         owner = pkgutil.resolve_name(path)
         value = getattr(owner, name)
@@ -135,12 +141,36 @@ def _shown(parameters: list) -> str:
 
 def _rebind(old, new) -> None:
     """Where a loaded module has `old` under some name, put `new`."""
-    for module_name, module in list(sys.modules.items()):
-        if module_name.startswith("fastconv.") or not inspect.ismodule(module):
-            continue
-        names = vars(module)
-        for name in [name for name, value in list(names.items()) if value is old]:
-            names[name] = new
+    for names, name in _holders(old):
+        names[name] = new
+
+
+def _holders(value) -> list:
+    """The names of loaded modules, but for our own, that stand for this very object."""
+    return [
+        (vars(module), name)
+        for module_name, module in list(sys.modules.items())
+        if not module_name.startswith("fastconv.") and inspect.ismodule(module)
+        for name, held in list(vars(module).items())
+        if held is value
+    ]
+
+
+def _rebind_functions(module, name: str) -> None:
+    """Where a loaded module has a function of the stand-in for module `name`, put the true one.
+
+    Where there is no true module, what was imported from the other one stays.
+    """
+    ours = {key: f for key, f in vars(module).items() if inspect.isfunction(f)}
+    if not any(_holders(f) for f in ours.values()):
+        return
+    try:
+        original = importlib.import_module(name)
+    except ImportError:
+        return
+    for key, f in ours.items():
+        if hasattr(original, key):
+            _rebind(f, getattr(original, key))
 
 
 def _set_on_parent(name: str, module, instead_of=None) -> None:

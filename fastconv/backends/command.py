@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from dataclasses import asdict
 
 from fastconv import backends
@@ -12,11 +14,18 @@ in Python:  from fastconv import backends; backends.install(NAME)
 a script:   python -m fastconv.backends NAME script.py args..."""
 
 
+def look_here() -> None:
+    """Find nets in the current folder, as ``python -m`` does: some are mere folders."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
+    look_here()
     found = backends.status()
     if args.json:
         print(json.dumps([asdict(entry) for entry in found], indent=1))

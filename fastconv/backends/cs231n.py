@@ -93,7 +93,7 @@ def max_pool_forward_reshape(original, x, pool_param):
     tiles = height == width == stride and not (x.shape[2] % height or x.shape[3] % width)
     if not fast(x) or not tiles:
         return original(x, pool_param)
-    y = fastconv.max_pool2d(x, height)
+    y = _in_order_of(x[:, :, ::height, ::width], fastconv.max_pool2d(x, height))
     tiled = x.reshape(*x.shape[:2], y.shape[2], height, y.shape[3], width)
     return y, (x, tiled, y)
 
@@ -112,7 +112,7 @@ def max_pool_backward_reshape(ties, original, dout, cache):
         dx = _split(dy, x_float, y, size, size, size)
         if dx is None:
             return original(dout, cache)
-    return dx.astype(x.dtype, copy=False)
+    return _in_order_of(x, dx.astype(x.dtype, copy=False))
 
 
 def max_pool_forward_im2col(original, x, pool_param):
@@ -223,3 +223,12 @@ def _fits(shape, height, width, padding, stride):
         and width <= W
         and not ((H - height) % stride or (W - height) % stride)
     )
+
+
+def _in_order_of(model, array):
+    """The array with its axes in memory as NumPy leaves them where it reduces or copies `model`."""
+    like = np.empty_like(model, dtype=array.dtype)
+    if like.strides == array.strides:
+        return array
+    like[...] = array
+    return like

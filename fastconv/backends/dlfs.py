@@ -26,6 +26,8 @@ from fastconv.functional import max_pool_window, max_pool_window_backward
 
 def backend(*, upcast: bool = True) -> Backend:
     """The backend; ``upcast=False`` computes in float32 what is float32 throughout."""
+    if not isinstance(upcast, bool):
+        raise ValueError(f"upcast must be True or False, got {upcast!r}")
     layers = "common.layers"
     return Backend(
         package=layers,

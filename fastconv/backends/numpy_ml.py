@@ -32,7 +32,8 @@ def backend() -> Backend:
     functions = (im2col, col2im, conv2D, conv1D, deconv2D_naive)
     return Backend(
         package="numpy_ml.neural_nets",
-        needs="numpy-ml 0.1.2 (pip install numpy-ml)",
+        needs="numpy-ml 0.1.2 (pip install numpy-ml; from Python 3.10 on it wants "
+        "collections.Hashable = collections.abc.Hashable before it is imported)",
         replacements=(
             *(Replacement(utils + f.__name__, f, everywhere=True) for f in functions),
             Replacement(layers + "Conv1D._bwd", conv1d_gradients),

@@ -187,6 +187,7 @@ def special(args: argparse.Namespace) -> int:
 
 def compare_backend(args: argparse.Namespace) -> int:
     """A net as it is against the same net on fastconv."""
+    from fastconv.backends.command import look_here
     from fastconv.bench.backends import run as comparison
 
     only = "--backend times what a net does with its own arrays"
@@ -195,6 +196,7 @@ def compare_backend(args: argparse.Namespace) -> int:
             args.error(f"{only}: it takes no --{option.replace('_', '-')}")
     check_writable(args, "--json", args.json)
     machine, budget = environment(), QUICK if args.quick else FULL
+    look_here()
     with allowed_threads(args) as threads:
         try:
             status, found = comparison.run(args, budget, threads)

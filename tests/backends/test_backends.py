@@ -133,6 +133,44 @@ def test_other_options_install_again(registered):
     assert util.im2col is original
 
 
+def test_another_backend_of_the_same_net_takes_the_place(registered):
+    from toynet import util
+
+    def again(original, x, size, stride=1):
+        return "faster"
+
+    first, second = toy(COLUMNS), toy(Replacement("toynet.util.im2col", again, everywhere=True))
+    original = util.im2col
+    backends.install(first)
+    with backends.use(second):
+        assert util.im2col(1, 2) == "faster"
+    assert util.im2col(1, 2)[0] == "fast"
+    backends.install(second)
+    assert util.im2col(1, 2) == "faster"
+    backends.install("toynet")
+    assert util.im2col(1, 2)[0] == "fast"
+    with backends.use(second):
+        assert util.im2col(1, 2) == "faster"
+    assert util.im2col(1, 2)[0] == "fast"
+    backends.uninstall("toynet")
+    assert util.im2col is original
+
+
+def test_functions_of_a_stand_in_give_way_to_the_true_ones(net):
+    standin = ModuleType("toynet.compiled")
+    exec("def count(): return 'fast'", vars(standin))
+    backend = toy(modules={"toynet.compiled": standin})
+    (net / "fast.py").write_text("from toynet.compiled import count\n")
+    (net / "again.py").write_text("from toynet.compiled import count\n")
+    with backends.use(backend):
+        import toynet.fast
+    assert toynet.fast.count() == "fast"  # there is no other
+    (net / "compiled.py").write_text("def count(): return 'slow'\n")
+    with backends.use(backend):
+        import toynet.again
+    assert toynet.again.count() == toynet.fast.count() == "slow"
+
+
 def test_stand_in_modules(net):
     standin, real = ModuleType("toynet.compiled"), ModuleType("toynet.compiled")
     (net / "fast.py").write_text("from toynet.compiled import *\nimport toynet.compiled as c\n")
@@ -217,6 +255,10 @@ def test_unknown_names_and_options(registered):
         backends.install("torch")
     with pytest.raises(ValueError, match="there is no backend 'torch'"):
         backends.uninstall("torch")
+    with pytest.raises(ValueError, match=r"there is no backend \['toynet'\]"):
+        backends.use(["toynet"]).__enter__()
+    with pytest.raises(ValueError, match=r"module\.name or module\.Class\.name, got 'im2col'"):
+        backends.install(toy(Replacement("im2col", im2col)))
     with pytest.raises(TypeError, match=r"options of backend 'toynet' are .*ties.*got tie"):
         backends.install("toynet", tie="split")
     with pytest.raises(TypeError, match="a Backend takes no options here, got ties"):
@@ -274,6 +316,13 @@ def test_says_when_the_net_was_never_imported(run, tmp_path):
     (tmp_path / "other.py").write_text("print('done')")
     status, out, err = run("toynet", "other.py")
     assert (status, out) == (0, "done\n") and "other.py never imported toynet" in err
+    (tmp_path / "other.py").write_text("import sys; sys.exit('no such option')")
+    assert run("toynet", "other.py") == ("no such option", "", "")
+
+
+def test_the_file_of_a_script_is_found_from_everywhere(run, tmp_path):
+    (tmp_path / "other.py").write_text("import sys; sys.exit(__file__)")
+    assert run("toynet", "other.py")[0] == str(tmp_path / "other.py")
 
 
 def test_says_what_is_wrong_with_the_command(run):
@@ -307,6 +356,14 @@ def test_listing(registered, capsys):
     entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert entries["toynet"]["active"] and entries["toynet"]["found"]
     assert set(entries) == set(backends.NAMES)
+
+
+def test_the_command_finds_nets_in_its_folder(registered, capsys, monkeypatch):
+    monkeypatch.chdir(registered.parent)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(registered.parent))])
+    assert cli.main(["backends", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert entries["toynet"]["found"]
 
 
 def test_nothing_is_imported_until_asked_for():

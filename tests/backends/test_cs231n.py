@@ -167,6 +167,21 @@ def test_pooling_with_ties(layers, data):
     agree(got, expected, terms=9, rounding="f")
 
 
+@pytest.mark.parametrize("order", ["images last", "channels last", "F"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pooling_keeps_the_order_in_memory(layers, stride, order):
+    x = numbers((3, 2, 6, 4))
+    if order == "F":
+        x = np.asfortranarray(x)
+    else:
+        source, target = (0, -1) if order == "images last" else (1, -1)
+        x = np.moveaxis(np.moveaxis(x, source, target).copy(), target, source)
+    got, expected = both(pooling(layers, x, 2, 2, stride))
+    agree(got, expected, terms=4)
+    for one, other in zip(got, expected, strict=True):
+        assert one.strides == other.strides
+
+
 @pytest.mark.parametrize("stride, method", [(2, "reshape"), (1, "im2col")])
 def test_the_rule_for_ties(layers, stride, method):
     x = np.ones((1, 1, 4, 4))

@@ -81,8 +81,9 @@ def max_pool_forward_reshape(x, pool_param):
 def max_pool_backward_reshape(dout, cache):
     x, x_reshaped, out = cache
     mask = x_reshaped == out[:, :, :, None, :, None]
-    dx = mask * dout[:, :, :, None, :, None] / mask.sum(axis=(3, 5), keepdims=True)
-    return dx.reshape(x.shape).astype(x.dtype)
+    dx = np.zeros_like(x_reshaped)
+    dx[...] = mask * dout[:, :, :, None, :, None] / mask.sum(axis=(3, 5), keepdims=True)
+    return dx.reshape(x.shape)
 
 
 def max_pool_forward_im2col(x, pool_param):
