@@ -16,8 +16,9 @@
  * core writes and another one reads is slow, so:
  *
  *   few tiles beside the filters, V near the second-level cache: a task takes all tiles and a block of
- *      output channels. It transforms its filters, some channels at a time, just before their only use: U never leaves its core. Each
- *      thread makes V for itself, or, where that is too much memory, all threads make one.
+ *      output channels. It transforms its filters, some channels at a time, just before their only
+ *      use: U never leaves its core. Each thread makes V for itself, or, where that is too much memory,
+ *      all threads make one.
  *   filters near the second-level cache: a task takes a band of strips through all steps, and V never
  *      leaves its core. Each thread makes U for itself, or, where that is too much memory, all make one.
  *   else: U is made first, in chunks; then for one band after the other all threads make V and share
@@ -59,10 +60,6 @@ static wino_strip strip_at(const fc_wino_job *job, ptrdiff_t index) {
     s.row = index / plan->col_strips % plan->tile_rows;
     s.n = index / plan->col_strips / plan->tile_rows;
     return s;
-}
-
-static ptrdiff_t strips_of(const fc_wino_job *job) {
-    return job->g.N * job->plan.tile_rows * job->plan.col_strips;
 }
 
 /* ---- filters ------------------------------------------------------------------------------- */
@@ -283,7 +280,8 @@ static void run_product(const fc_wino_job *job, const fc_wino_band *band, ptrdif
 }
 
 static fc_wino_band band_at(const fc_wino_job *job, ptrdiff_t first, char *v) {
-    return (fc_wino_band){first, FC_MIN(job->plan.band_strips, strips_of(job) - first), v};
+    return (fc_wino_band){
+        first, FC_MIN(job->plan.band_strips, fc_wino_strips(&job->g, &job->plan) - first), v};
 }
 
 static void product_task(void *context, ptrdiff_t task, int slot) {
@@ -316,7 +314,8 @@ static void band_task(void *context, ptrdiff_t task, int slot) {
 
 static void run_chunk(fc_wino_job *job, char *v) {
     const fc_wino_plan *plan = &job->plan;
-    const ptrdiff_t strips = strips_of(job), panels = fc_ceil_div(job->g.C / job->g.G, job->t->nr);
+    const ptrdiff_t strips = fc_wino_strips(&job->g, &job->plan),
+                    panels = fc_ceil_div(job->g.C / job->g.G, job->t->nr);
     if (!plan->u_in_tasks && !plan->own_u && !plan->prepared)
         transform_weights(job);
     if (plan->own_bands) {

@@ -7,8 +7,6 @@
 
 enum { MOST_TILES = 64, LEAST_CHANNELS = 24, LEAST_CHANNELS_4 = 16 };
 enum { MOST_OWN = 16 << 20 }; /* bytes, all threads together */
-/* Vector FMAs while a byte comes from beyond the second-level cache: 13.7 GB/s on one core beside 7.6 G FMAs/s */
-#define FMAS_A_BYTE 0.55
 
 /* Outputs along one axis of the tile of that edge, where it fits the filter; else 0. */
 static ptrdiff_t outputs_of_tile(const fc_conv *g, ptrdiff_t edge) {
@@ -46,6 +44,11 @@ static ptrdiff_t v_bytes_of(const fc_conv *g, const fc_kernels *t, const fc_wino
     return tiles * (g->C / g->G) * position_bytes(t, plan);
 }
 
+/* A panel of filters, some tiles. */
+static ptrdiff_t m_bytes_of(const fc_kernels *t, const fc_wino_plan *plan, ptrdiff_t tiles) {
+    return tiles * plan->oc_panel * position_bytes(t, plan);
+}
+
 static ptrdiff_t u_bytes_of(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
     return fc_round_up(g->OC / g->G, plan->oc_panel) * (g->C / g->G) * position_bytes(t, plan);
 }
@@ -53,10 +56,6 @@ static ptrdiff_t u_bytes_of(const fc_conv *g, const fc_kernels *t, const fc_wino
 static void cut_strips(ptrdiff_t most, fc_wino_plan *plan) {
     plan->strip_cols = fc_even_part(plan->tile_cols, most);
     plan->col_strips = fc_ceil_div(plan->tile_cols, plan->strip_cols);
-}
-
-static ptrdiff_t strips_of(const fc_conv *g, const fc_wino_plan *plan) {
-    return FC_MAX(1, g->N * plan->tile_rows * plan->col_strips);
 }
 
 /* Each task takes strips of its own through all steps. The bands must be as full as one for all would
@@ -69,7 +68,7 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *p
         return 0;
     fc_wino_plan own = *plan;
     cut_strips(tiles, &own);
-    const ptrdiff_t strips = strips_of(g, &own);
+    const ptrdiff_t strips = fc_wino_strips(g, &own);
     ptrdiff_t bands = fc_ceil_div(strips, tiles / own.strip_cols);
     if (bands < 4 * own.threads) /* as many for each thread */
         bands = fc_round_up(bands, own.threads);
@@ -77,9 +76,8 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *p
     bands = fc_ceil_div(strips, own.band_strips);
     if (bands < own.threads || 4 * bands * own.band_strips > 5 * strips)
         return 0;
-    const ptrdiff_t m_bytes =
-        own.oc_panel * own.band_strips * own.strip_cols * position_bytes(t, &own);
-    own.oc_block = fc_even_part(panels, FC_MAX(1, l2 / 4 / m_bytes)) * own.oc_panel;
+    const ptrdiff_t m = m_bytes_of(t, &own, own.band_strips * own.strip_cols);
+    own.oc_block = fc_even_part(panels, FC_MAX(1, l2 / 4 / m)) * own.oc_panel;
     own.oc_chunk = ocs;
     own.channel_block = g->C / g->G;
     own.own_bands = 1;
@@ -94,7 +92,7 @@ static int plan_own_bands(const fc_conv *g, const fc_kernels *t, fc_wino_plan *p
  * once for its filters: the more it takes, the less V travels; M shares the second-level cache with
  * what streams past. */
 static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
-    const ptrdiff_t strips = strips_of(g, plan);
+    const ptrdiff_t strips = fc_wino_strips(g, plan);
     const fc_caches *caches = fc_cpu_caches();
     const ptrdiff_t l1d = (ptrdiff_t)caches->l1d, l2 = (ptrdiff_t)caches->l2;
     const ptrdiff_t channels = g->C / g->G, ocs = g->OC / g->G;
@@ -111,7 +109,7 @@ static void plan_few_tiles(const fc_conv *g, const fc_kernels *t, fc_wino_plan *
         plan->u_channels =
             fc_even_part(plan->channel_block, FC_MAX(8, u_budget / (plan->edge * panel_bytes)));
     } else {
-        const ptrdiff_t fit = l2 / 2 / (plan->positions * panel_bytes * strips * plan->strip_cols);
+        const ptrdiff_t fit = l2 / 2 / m_bytes_of(t, plan, strips * plan->strip_cols);
         ptrdiff_t cuts = fc_ceil_div(panels, FC_MAX(1, fit));
         if (cuts < 4 * plan->threads) /* as many for each thread */
             cuts = FC_MIN(panels, fc_round_up(cuts, plan->threads));
@@ -142,7 +140,8 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_pla
                        : fc_even_part(panels, FC_MAX(1, (ptrdiff_t)fc_chunk_bytes() / panel_bytes));
     plan->oc_chunk = FC_MIN(ocs, chunk * plan->oc_panel);
     plan->channel_block = g->C / g->G;
-    plan->band_strips = fc_even_part(strips_of(g, plan), FC_MAX(1, band_budget() / strip_bytes));
+    plan->band_strips =
+        fc_even_part(fc_wino_strips(g, plan), FC_MAX(1, band_budget() / strip_bytes));
     plan->block_strips = fc_even_part(plan->band_strips, FC_MAX(1, side / plan->strip_cols));
     const ptrdiff_t tiles = plan->block_strips * plan->strip_cols;
     const ptrdiff_t fit = FC_MIN(chunk, FC_MAX(1, side * side / (tiles * plan->oc_panel)));
@@ -151,7 +150,7 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_pla
     for (ptrdiff_t some = 1; some <= fit; some++) {
         const ptrdiff_t rounds = fc_ceil_div(blocks * fc_ceil_div(chunk, some), plan->threads);
         const double vectors = (double)(some * plan->oc_panel / t->lanes);
-        const double time = (double)rounds * (vectors + FMAS_A_BYTE * (double)t->itemsize);
+        const double time = (double)rounds * (vectors + FC_FMAS_A_BYTE * (double)t->itemsize);
         if (time <= best) {
             best = time;
             plan->oc_block = some * plan->oc_panel;
@@ -165,9 +164,9 @@ static void plan_shared_bands(const fc_conv *g, const fc_kernels *t, fc_wino_pla
  * sums shorter, and M travels more often, which weighs as 0.7 of the bytes; that shared bands let threads
  * wait for each other, as a sixth. */
 static int tiles_are_few(const fc_conv *g, const fc_kernels *t, const fc_wino_plan *plan) {
-    const ptrdiff_t tiles = strips_of(g, plan) * plan->strip_cols;
+    const ptrdiff_t tiles = fc_wino_strips(g, plan) * plan->strip_cols;
     const ptrdiff_t l2 = (ptrdiff_t)fc_cpu_caches()->l2, ocs = g->OC / g->G;
-    const ptrdiff_t m = tiles * plan->oc_panel * position_bytes(t, plan);
+    const ptrdiff_t m = m_bytes_of(t, plan, tiles);
     const ptrdiff_t v = v_bytes_of(g, t, plan, tiles), u = u_bytes_of(g, t, plan);
     if (m > l2 / 2 || v <= l2 * 3 / 2)
         return m <= l2 / 2;
@@ -181,7 +180,7 @@ static int tiles_are_few(const fc_conv *g, const fc_kernels *t, const fc_wino_pl
 
 /* Filters outweigh the image, or bands of a thread's own are impossible, and tiles are few. */
 static void plan_blocks(const fc_conv *g, const fc_kernels *t, fc_wino_plan *plan) {
-    const ptrdiff_t tiles = strips_of(g, plan) * plan->strip_cols;
+    const ptrdiff_t tiles = fc_wino_strips(g, plan) * plan->strip_cols;
     const int few = tiles_are_few(g, t, plan);
     if (few && tiles * plan->threads <= 2 * (g->OC / g->G))
         plan_few_tiles(g, t, plan);
@@ -262,13 +261,13 @@ static double gemm_cost(const fc_conv *g, fc_dtype dtype) {
         return HUGE_VAL;
     /* filters come from far */
     return plan.cost +
-           FMAS_A_BYTE * (double)(g->OC * weight_row) * (double)fc_table(dtype)->itemsize;
+           FC_FMAS_A_BYTE * (double)(g->OC * weight_row) * (double)fc_table(dtype)->itemsize;
 }
 
 /* What the threads do while they wait for each other, 8 us at 7.6 G FMAs/s, each time that they meet
  * and would not for the GEMM. */
 static double meeting_cost(const fc_conv *g, const fc_wino_plan *plan) {
-    const ptrdiff_t bands = fc_ceil_div(strips_of(g, plan), plan->band_strips);
+    const ptrdiff_t bands = fc_ceil_div(fc_wino_strips(g, plan), plan->band_strips);
     const ptrdiff_t chunks = fc_ceil_div(g->OC / g->G, plan->oc_chunk);
     const ptrdiff_t u = plan->u_in_tasks || plan->own_u || plan->prepared ? 0 : 1;
     const int own = plan->own_bands || plan->own_v;

@@ -45,8 +45,8 @@ NAMES = {
 }
 
 _lock = threading.RLock()
-# name -> its options, or the Backend itself, and what it replaced
-_installed: dict[str, tuple[dict | Backend, Replaced]] = {}
+# key -> what `install` was given, the name or Backend and its options, and what that replaced
+_installed: dict[str, tuple[tuple[str | Backend, dict], Replaced]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def install(name: str | Backend, **options) -> None:
 autograd, numpy_ml, chainer
     """
     backend = load(name, options)
-    key, given = _key(name), options if isinstance(name, str) else name
+    key, given = _key(name), (name, options)
     with _lock:
         if key in _installed:
             if _installed[key][0] == given:
@@ -159,10 +159,9 @@ def use(name: str | Backend, **options) -> Iterator[None]:
     finally:
         if before is None:
             uninstall(key)
-        elif isinstance(before[0], Backend):
-            install(before[0])
         else:
-            install(key, **before[0])
+            given, options = before[0]
+            install(given, **options)
 
 
 def available() -> list[str]:
@@ -190,8 +189,7 @@ def status() -> list[Status]:
     with _lock:
         for name in [*NAMES, *(name for name in _installed if name not in NAMES)]:
             found = find(load(name, {}).package if name in NAMES else name)
-            given = _installed[name][0] if name in _installed else {}
-            options = {} if isinstance(given, Backend) else given
+            options = _installed[name][0][1] if name in _installed else {}
             entries.append(Status(name, NAMES.get(name, name), found, name in _installed, options))
     return entries
 
